@@ -1,0 +1,104 @@
+"""Frozen records shared by every layer, and the closed sets they use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Scalar: TypeAlias = bool | int | float | str | None
+Config: TypeAlias = dict[str, dict[str, Any]]
+"""Sections (`simulation`, `graph_model`, `training`, `claude`) -> key -> value."""
+
+Outcome = Literal["ok", "crashed", "timed_out", "killed", "out_of_memory", "diverged", "rejected", "lost_node"]
+"""How a run ended. Only `ok` has metrics that count."""
+
+RETRIED: frozenset[Outcome] = frozenset({"killed", "lost_node", "out_of_memory"})
+"""Outcomes that say nothing about the idea: the run is tried once more as a new attempt."""
+
+
+class Record(BaseModel):
+    """Base of all records: immutable and closed to unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Metric(Record):
+    """One measured value, or the reason why there is none."""
+
+    value: float | None
+    """Finite number, or null."""
+    reason: str | None = None
+    """Why `value` is null: `nan`, `inf`, `-inf`, `missing`, or a sentence."""
+    version: int = 1
+    """Version of the metric's definition; values of different versions are not compared."""
+
+
+class Change(Record):
+    """One config key that changes, e.g. `training.learning_rate_W_start: 0.003 -> 0.006`."""
+
+    key: str
+    """`section.name`."""
+    old: Any
+    new: Any
+
+
+class Mutation(Record):
+    """What turns the parent's config into the child's: nothing (baseline, replicate) or 1..k key changes."""
+
+    kind: Literal["baseline", "config", "replicate"]
+    changes: tuple[Change, ...] = ()
+    replicate_of: int | None = None
+    """Node whose config is run again (kind `replicate`)."""
+
+
+class Proposal(Record):
+    """One run that the scientist asks for; parent and mutation are fixed here, in its turn."""
+
+    iteration: int = Field(ge=1)
+    parent: int | None
+    """Id of the parent node; null is root."""
+    mutation: Mutation
+    config_sha: str
+    """Of the effective config without seeds: checks the derivation parent + mutation."""
+    code: str
+    """Tree sha of the code that trains."""
+    training_seed: int
+    simulation_seed: int
+    strategy: str
+    parent_rule: str
+    hypothesis: str
+
+
+class Reflection(Record):
+    """What the scientist says about a finished iteration."""
+
+    iteration: int
+    observation: str
+    next_parent: int | None
+    """Node that the scientist would extend next; null is root."""
+
+
+class Turn(Record):
+    """The scientist's whole say, taken or refused as one."""
+
+    turn: int = Field(ge=1)
+    based_on: int
+    """Sequence number of the last event that the scientist had seen."""
+    scientist: str
+    reflections: tuple[Reflection, ...] = ()
+    proposals: tuple[Proposal, ...] = ()
+    emerging: tuple[str, ...] = ()
+    """New content of memory.md's last section."""
+
+
+def canonical(value: Any) -> str:
+    """Return `value` as JSON with sorted keys and no spaces: the text that shas are taken of."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def sha_of(value: Any) -> str:
+    """Return the sha256 (hex) of the canonical JSON of `value`."""
+    return hashlib.sha256(canonical(value).encode()).hexdigest()

@@ -1,0 +1,168 @@
+"""The only place that spells a file name of the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class RunPaths:
+    """Files of one run folder, `runs/NNNN-A` (docs/contract.md)."""
+
+    root: Path
+
+    @property
+    def run_yaml(self) -> Path:
+        return self.root / "run.yaml"
+
+    @property
+    def launch(self) -> Path:
+        return self.root / "launch.json"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"
+
+    @property
+    def claim(self) -> Path:
+        return self.root / "claim"
+
+    @property
+    def supervisor_log(self) -> Path:
+        return self.root / "supervisor.log"
+
+    @property
+    def stdout(self) -> Path:
+        return self.root / "stdout.log"
+
+    @property
+    def exit(self) -> Path:
+        return self.root / "exit.json"
+
+    @property
+    def out(self) -> Path:
+        return self.root / "out"
+
+    @property
+    def progress(self) -> Path:
+        return self.out / "progress.jsonl"
+
+    @property
+    def checkpoint(self) -> Path:
+        return self.out / "checkpoint.pt"
+
+    @property
+    def failure(self) -> Path:
+        return self.out / "failure.json"
+
+    @property
+    def analysis_log(self) -> Path:
+        return self.root / "analysis.log"
+
+    @property
+    def result(self) -> Path:
+        return self.root / "result.json"
+
+    @property
+    def plots(self) -> Path:
+        return self.root / "plots"
+
+
+@dataclass(frozen=True)
+class DataPaths:
+    """Files of one regime's data folder."""
+
+    root: Path
+
+    @property
+    def train(self) -> Path:
+        return self.root / "train"
+
+    @property
+    def inputs(self) -> Path:
+        return self.root / "inputs"
+
+    @property
+    def truth(self) -> Path:
+        return self.root / "truth"
+
+    @property
+    def preflight(self) -> Path:
+        return self.root / "preflight.json"
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Files of one exploration: tracked inputs in `source`, everything written in `out`."""
+
+    source: Path
+    """`explorations/<name>`."""
+    out: Path
+    """`explorations/<name>/out`, or `<ROOT>/<name>`."""
+
+    @property
+    def exploration_yaml(self) -> Path:
+        return self.source / "exploration.yaml"
+
+    @property
+    def config_yaml(self) -> Path:
+        return self.source / "config.yaml"
+
+    @property
+    def journal(self) -> Path:
+        return self.out / "journal.jsonl"
+
+    @property
+    def engine_lock(self) -> Path:
+        return self.out / "engine.lock"
+
+    @property
+    def contract(self) -> Path:
+        return self.out / "contract.yaml"
+
+    @property
+    def instruction(self) -> Path:
+        return self.out / "instruction.md"
+
+    @property
+    def memory(self) -> Path:
+        return self.out / "memory.md"
+
+    @property
+    def analysis(self) -> Path:
+        return self.out / "analysis.md"
+
+    @property
+    def ucb_scores(self) -> Path:
+        return self.out / "ucb_scores.txt"
+
+    @property
+    def notes(self) -> Path:
+        return self.out / "notes.md"
+
+    @property
+    def best(self) -> Path:
+        return self.out / "best.yaml"
+
+    @property
+    def code(self) -> Path:
+        return self.out / "code"
+
+    @property
+    def data(self) -> Path:
+        return self.out / "data"
+
+    @property
+    def runs(self) -> Path:
+        return self.out / "runs"
+
+    @property
+    def log(self) -> Path:
+        return self.out / "orchestrator.log"
+
+    def run(self, iteration: int, attempt: int) -> RunPaths:
+        return RunPaths(self.runs / f"{iteration:04d}-{attempt}")
+
+    def regime(self, sha: str) -> DataPaths:
+        return DataPaths(self.data / sha[:16])

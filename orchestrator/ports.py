@@ -1,0 +1,97 @@
+"""Protocols at the engine's edge: each has a real adapter and a fake that passes the same conformance suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from orchestrator.core.records import Record
+
+if TYPE_CHECKING:
+    from orchestrator.core.records import Turn
+    from orchestrator.core.state import State
+
+RunState = Literal["unclaimed", "running", "ended", "vanished", "revoked"]
+"""unclaimed: no supervisor has claimed the folder; running: its lock is held; ended: exit.json is there;
+vanished: claimed, lock free, no exit.json; revoked: the engine claimed it first."""
+
+
+class Sandbox(Record):
+    """What a confined step may touch; anything not named is out of reach."""
+
+    level: Literal["bwrap", "landlock", "none"]
+    read_only: tuple[str, ...] = ()
+    writable: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    """Device files such as /dev/nvidia0."""
+
+
+class Step(Record):
+    """One program that the supervisor runs in the run folder."""
+
+    name: str
+    argv: tuple[str, ...]
+    cwd: str
+    env: dict[str, str]
+    sandbox: Sandbox | None = None
+
+
+class Limits(Record):
+    """What the supervisor enforces, also while the engine is dead."""
+
+    wall_s: float = 600.0
+    silence_s: float = 120.0
+    """Longest time without a new byte in progress.jsonl or stdout.log."""
+    output_bytes: int = 16 * 2**20
+    """Largest stdout.log."""
+    folder_bytes: int = 2 * 2**30
+    """Largest `out/`."""
+    grace_s: float = 10.0
+    """Time between SIGTERM and SIGKILL."""
+
+
+class LaunchSpec(Record):
+    """Content of launch.json."""
+
+    contract: Literal[1] = 1
+    steps: tuple[Step, ...]
+    limits: Limits = Limits()
+
+
+class ExitRecord(Record):
+    """Content of exit.json."""
+
+    contract: Literal[1] = 1
+    step: str
+    returncode: int | None
+    reason: Literal["wall", "silence", "output", "cancelled"] | None = None
+    seconds: dict[str, float] = {}
+    sentence: str = ""
+
+
+class Launcher(Protocol):
+    """Starts supervisors on run folders. The folder is the only state: any launcher may adopt any folder."""
+
+    def submit(self, run_dir: Path, spec: LaunchSpec) -> None:
+        """Write launch.json and start a supervisor; returns at once. Raises OSError when it cannot be started."""
+
+    def state(self, run_dir: Path) -> RunState:
+        """Return where the run stands, from its folder alone."""
+
+    def exit_record(self, run_dir: Path) -> ExitRecord | None:
+        """Return exit.json, or None when there is none (or it is not readable as one)."""
+
+    def revoke(self, run_dir: Path) -> bool:
+        """Claim the folder for the engine; True when no supervisor had claimed it (it then never starts)."""
+
+    def cancel(self, run_dir: Path, *, hard: bool = False) -> None:
+        """Ask a running supervisor to stop (checkpoint, then exit.json); `hard` kills its group at once."""
+
+
+class Scientist(Protocol):
+    """Reads the state, says what the finished runs mean and what to run next."""
+
+    name: str
+
+    def propose(self, state: State, n: int) -> Turn:
+        """Return reflections on what is finished and at most `n` proposals; raises RefusedError never."""
