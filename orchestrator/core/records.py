@@ -59,7 +59,10 @@ class Proposal(Record):
 
     iteration: int = Field(ge=1)
     parent: int | None
-    """Id of the parent node; null is root."""
+    """Id of the parent node; null is root (the tree is per block)."""
+    base: int | None
+    """Node whose config and code the child starts from: the parent, or with parent root the node that is carried
+    over a block boundary; null is the exploration's start."""
     mutation: Mutation
     config_sha: str
     """Of the effective config without seeds: checks the derivation parent + mutation."""

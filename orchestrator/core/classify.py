@@ -1,0 +1,24 @@
+"""Verdicts: which of the instruction's classes a finished iteration falls into."""
+
+from __future__ import annotations
+
+import operator
+
+from orchestrator.core.contract import Condition, VerdictRule
+from orchestrator.core.state import Iteration, State
+
+_OPS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+
+
+def holds(condition: Condition, value: float | None) -> bool:
+    """Return whether a measured value meets a condition; a missing value meets none."""
+    return value is not None and _OPS[condition.op](value, condition.value)
+
+
+def verdict(state: State, iteration: Iteration) -> str:
+    """Return the first class whose conditions all hold, else the last class (failed)."""
+    rules: tuple[VerdictRule, ...] = state.contract.verdicts
+    for rule in rules:
+        if all(holds(c, iteration.metric(c.metric).value) for c in rule.conditions):
+            return rule.name
+    return rules[-1].name

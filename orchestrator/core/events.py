@@ -1,0 +1,175 @@
+"""Journal events: what happened, in the order it happened.
+
+Each event has a natural key; folding the same key twice changes nothing. No decision reads `at`, a pid or a host.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, TypeAdapter
+
+from orchestrator.core.records import Config, Metric, Outcome, Record, Turn
+
+
+class Opened(Record):
+    """The exploration exists: its sealed contract, its code and its seed."""
+
+    type: Literal["opened"] = "opened"
+    exploration: str
+    contract_sha: str
+    instruction_sha: str
+    profile: str
+    device: Literal["cpu", "cuda"]
+    code: str
+    """Tree sha of models/ and trainers/ in use."""
+    seed: int
+    """Of the scientist's choices."""
+    start: Config
+    """Effective config of iteration 1."""
+
+    @property
+    def key(self) -> str:
+        return "opened"
+
+
+class Session(Record):
+    """An engine has taken the exploration; runs of earlier sessions that it did not adopt were lost with them."""
+
+    type: Literal["session"] = "session"
+    session: int
+    version: str
+    scientist: str
+    launcher: str
+    slots: int
+    sandbox: str
+    iterations: int
+    """Total asked for."""
+
+    @property
+    def key(self) -> str:
+        return f"session:{self.session}"
+
+
+class RegimeReady(Record):
+    """Data are generated and the preflight is measured."""
+
+    type: Literal["regime_ready"] = "regime_ready"
+    regime: str
+    """Sha of system, simulation section, profile and generator version."""
+    name: str
+    preflight: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        return f"regime:{self.regime}"
+
+
+class Turned(Record):
+    """The scientist's say."""
+
+    type: Literal["turn"] = "turn"
+    turn: Turn
+
+    @property
+    def key(self) -> str:
+        return f"turn:{self.turn.turn}"
+
+
+class Refused(Record):
+    """A part of a turn that broke a rule; nothing of it was applied."""
+
+    type: Literal["refused"] = "refused"
+    turn: int
+    attempt: int
+    scientist: str
+    reason: str
+
+    @property
+    def key(self) -> str:
+        return f"refused:{self.turn}:{self.attempt}"
+
+
+class RunReserved(Record):
+    """A run is about to be started (written before the spawn, so a crash can never start it twice unseen)."""
+
+    type: Literal["run_reserved"] = "run_reserved"
+    iteration: int
+    attempt: int
+    session: int
+    resumes: int | None = None
+    """Attempt whose checkpoint this one starts from."""
+
+    @property
+    def key(self) -> str:
+        return f"run_reserved:{self.iteration}:{self.attempt}"
+
+
+class RunEnded(Record):
+    """A run's outcome and, if ok, its metrics. Written once per attempt."""
+
+    type: Literal["run_ended"] = "run_ended"
+    iteration: int
+    attempt: int
+    session: int
+    outcome: Outcome
+    sentence: str = ""
+    """What happened and what to do, for people and for the scientist."""
+    cause: str = ""
+    """Short form that is equal for equal causes: three in a row over different configs stop the exploration."""
+    lost: bool = False
+    """The supervisor vanished (machine or session died): says nothing about the idea and does not count as a retry."""
+    metrics: dict[str, Metric] = Field(default_factory=dict)
+    keys_idle: dict[str, str] = Field(default_factory=dict)
+    """Config keys that could not act in this run, with the reason."""
+    result_sha: str = ""
+    seconds: float = 0.0
+
+    @property
+    def key(self) -> str:
+        return f"run_ended:{self.iteration}:{self.attempt}"
+
+
+class Alarm(Record):
+    """The exploration stopped by a rule; a person must look."""
+
+    type: Literal["alarm"] = "alarm"
+    session: int
+    kind: str
+    sentence: str
+
+    @property
+    def key(self) -> str:
+        return f"alarm:{self.session}:{self.kind}"
+
+
+class Human(Record):
+    """A person changed something that the engine honours."""
+
+    type: Literal["human"] = "human"
+    number: int
+    what: str
+    text: str
+
+    @property
+    def key(self) -> str:
+        return f"human:{self.number}"
+
+
+Body = Opened | Session | RegimeReady | Turned | Refused | RunReserved | RunEnded | Alarm | Human
+_BODY: TypeAdapter[Body] = TypeAdapter(Annotated[Body, Field(discriminator="type")])
+
+
+class Event(Record):
+    """One journal line: `{"v": 1, "seq": n, "at": "...Z", "body": {...}}`."""
+
+    v: Literal[1] = 1
+    seq: int = Field(ge=1)
+    at: str
+    """UTC time, for people only."""
+    body: Annotated[Body, Field(discriminator="type")]
+
+
+def parse_body(data: dict[str, Any]) -> Body:
+    """Return the typed body; raises pydantic.ValidationError for an unknown type or field."""
+    return _BODY.validate_python(data)

@@ -1,0 +1,131 @@
+"""Check a proposal against the contract; print and spell mutations.
+
+Every refusal says what was refused, the rule, and the nearest valid thing (it is shown to the scientist).
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+from orchestrator.core import configs
+from orchestrator.core.contract import Contract, KeyRule
+from orchestrator.core.records import Change, Mutation, Proposal, canonical
+from orchestrator.core.state import State
+from orchestrator.errors import RefusedError
+
+
+def number(value: Any) -> str:
+    """Return a value as log lines spell it: `3E-3`, `8`, `True`, `10000`."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    if isinstance(value, int) or (value == int(value) and 1 <= abs(value) < 1e6):
+        return str(int(value))
+    if 0.01 <= abs(value) < 1e6:
+        return f"{value:.4g}"
+    mantissa, exponent = f"{value:.2E}".split("E")
+    return f"{float(mantissa):g}E{int(exponent)}"
+
+
+def describe(contract: Contract, mutation: Mutation) -> str:
+    """Return the text of a `Mutation:` line."""
+    if mutation.kind == "replicate":
+        return f"none (replicate of {mutation.replicate_of})"
+    if mutation.kind == "baseline":
+        return "none (baseline)"
+    parts = []
+    for change in mutation.changes:
+        rule = contract.key(change.key)
+        parts.append(f"{rule.short if rule else change.key}: {number(change.old)} -> {number(change.new)}")
+    return ", ".join(parts)
+
+
+def check_value(rule: KeyRule, value: Any) -> None:
+    """Raise RefusedError unless `value` has the key's type and lies within its bounds."""
+    kinds: dict[str, tuple[type, ...]] = {
+        "int": (int,), "float": (int, float), "bool": (bool,), "str": (str,), "list": (list,)
+    }  # fmt: skip
+    bad_type = not isinstance(value, kinds[rule.type]) or (isinstance(value, bool) and rule.type != "bool")
+    if bad_type:
+        raise RefusedError(f"{rule.key} = {value!r} refused: it is of type {rule.type}; now {rule.start!r}")
+    if rule.allowed and value not in rule.allowed:
+        raise RefusedError(f"{rule.key} = {number(value)} refused: allowed values are {_listed(rule.allowed)}")
+    if rule.type in ("int", "float"):
+        if rule.low is not None and not value >= rule.low:
+            raise RefusedError(_out_of_range(rule, value, rule.low))
+        if rule.high is not None and not value <= rule.high:
+            raise RefusedError(_out_of_range(rule, value, rule.high))
+
+
+def _out_of_range(rule: KeyRule, value: Any, nearest: float) -> str:
+    low = "-inf" if rule.low is None else number(rule.low)
+    high = "inf" if rule.high is None else number(rule.high)
+    return f"{rule.key} = {number(value)} refused: range {low} to {high} ({rule.source}); nearest: {number(nearest)}"
+
+
+def _listed(items: tuple[Any, ...] | list[str]) -> str:
+    return ", ".join(number(i) for i in items)
+
+
+def check_change(contract: Contract, change: Change) -> None:
+    """Raise RefusedError unless one change is of a free key, within bounds, and does something."""
+    rule = contract.key(change.key)
+    free = [k.key for k in contract.keys if k.level == "free"]
+    if rule is None:
+        near = difflib.get_close_matches(change.key, free, n=3, cutoff=0.3) or free
+        raise RefusedError(f"{change.key} refused: no such key; nearest: {_listed(near)}")
+    if rule.level != "free":
+        raise RefusedError(f"{rule.key} refused: it is {rule.level} ({rule.source}); free keys: {_listed(free)}")
+    check_value(rule, change.new)
+    if canonical(change.old) == canonical(change.new):
+        raise RefusedError(f"{rule.key} = {number(change.new)} refused: that is its value already")
+
+
+def check(state: State, proposal: Proposal) -> None:
+    """Raise RefusedError unless the proposal keeps every rule of the contract."""
+    mutation, contract = proposal.mutation, state.contract
+    if proposal.iteration != state.last_iteration + 1:
+        raise RefusedError(f"iteration {proposal.iteration} refused: the next one is {state.last_iteration + 1}")
+    _check_lineage(state, proposal)
+    for change in mutation.changes:
+        check_change(contract, change)
+    counted = [c for c in mutation.changes if not _exempt(contract, c.key)]
+    if len(counted) > contract.max_changes:
+        raise RefusedError(
+            f"{len(counted)} keys refused ({_listed([c.key for c in counted])}): this exploration changes at most "
+            f"{contract.max_changes} in one iteration; keep one of them"
+        )
+    if mutation.kind == "config" and not mutation.changes:
+        raise RefusedError("a mutation without a change refused: change one free key, or ask for a replicate")
+    try:
+        config = state.config_of(proposal)
+    except (ValueError, KeyError) as error:
+        raise RefusedError(f"iteration {proposal.iteration} refused: {error}") from error
+    _check_new(state, proposal, configs.idea_sha(config))
+
+
+def _exempt(contract: Contract, key: str) -> bool:
+    rule = contract.key(key)
+    return rule is not None and rule.exempt
+
+
+def _check_lineage(state: State, proposal: Proposal) -> None:
+    block = state.block_of(proposal.iteration)
+    known = [n.id for n in state.nodes.values() if n.block == block]
+    for name, node in (("parent", proposal.parent), ("replicate_of", proposal.mutation.replicate_of)):
+        if node is not None and node not in state.nodes:
+            raise RefusedError(f"{name}={node} refused: no such node; nodes of this block: {known or 'none, use root'}")
+    if proposal.parent is not None and state.nodes[proposal.parent].block != block:
+        raise RefusedError(f"parent={proposal.parent} refused: it is of another block; nodes of this block: {known}")
+
+
+def _check_new(state: State, proposal: Proposal, sha: str) -> None:
+    if proposal.mutation.kind == "replicate":
+        return
+    block = state.block_of(proposal.iteration)
+    for node in state.nodes.values():
+        if node.block == block and (node.config_sha, node.code) == (sha, proposal.code):
+            raise RefusedError(
+                f"iteration {proposal.iteration} refused: node {node.id} has this config already; "
+                f"ask for a replicate of {node.id}, or change another key"
+            )

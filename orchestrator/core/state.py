@@ -1,0 +1,215 @@
+"""Where an exploration stands: a fold over its journal.
+
+`State.apply` is the single definition of what an event means. Applying events one by one equals folding the whole
+journal; an event whose natural key was seen before changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from orchestrator.core import configs
+from orchestrator.core.contract import Contract
+from orchestrator.core.events import (
+    Alarm,
+    Event,
+    Human,
+    Opened,
+    Refused,
+    RegimeReady,
+    RunEnded,
+    RunReserved,
+    Session,
+    Turned,
+)
+from orchestrator.core.records import Config, Metric, Outcome, Proposal, Reflection, Turn
+
+
+@dataclass
+class Attempt:
+    """One execution of the child for an iteration."""
+
+    number: int
+    session: int
+    resumes: int | None
+    ended: RunEnded | None = None
+
+
+@dataclass
+class Iteration:
+    """One proposal with all attempts to run it."""
+
+    proposal: Proposal
+    turn: int
+    node: int
+    block: int
+    attempts: list[Attempt] = field(default_factory=list)
+    reflection: Reflection | None = None
+
+    @property
+    def final(self) -> RunEnded | None:
+        """The attempt that decides, or None while the iteration is open."""
+        last = self.attempts[-1].ended if self.attempts else None
+        return last if last is not None and not self._retries(last) else None
+
+    def _retries(self, ended: RunEnded) -> bool:
+        if ended.lost:
+            return True
+        counted = [a for a in self.attempts if a.ended and not a.ended.lost]
+        return ended.outcome in ("killed", "lost_node", "out_of_memory") and len(counted) < 2
+
+    @property
+    def outcome(self) -> Outcome | None:
+        return self.final.outcome if self.final else None
+
+    def metric(self, name: str) -> Metric:
+        """Return the metric of the final attempt; `missing` when there is none."""
+        if self.final is None or self.final.outcome != "ok":
+            return Metric(value=None, reason="missing")
+        return self.final.metrics.get(name, Metric(value=None, reason="missing"))
+
+
+@dataclass
+class Node:
+    """An idea (config without seeds, code) with all its runs."""
+
+    id: int
+    parent: int | None
+    block: int
+    config: Config
+    config_sha: str
+    code: str
+    iterations: list[int] = field(default_factory=list)
+
+
+@dataclass
+class State:
+    """The fold. Read it freely; change it only through `apply`."""
+
+    contract: Contract
+    seq: int = 0
+    opened: Opened | None = None
+    session: Session | None = None
+    regimes: list[RegimeReady] = field(default_factory=list)
+    turns: list[Turn] = field(default_factory=list)
+    iterations: dict[int, Iteration] = field(default_factory=dict)
+    nodes: dict[int, Node] = field(default_factory=dict)
+    refusals: list[Refused] = field(default_factory=list)
+    alarms: list[Alarm] = field(default_factory=list)
+    notes: list[Human] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+
+    @cached_property
+    def n_iter_block(self) -> int:
+        return self.contract.n_iter_block
+
+    def block_of(self, iteration: int) -> int:
+        """Return the 1-based block of an iteration."""
+        return (iteration - 1) // self.n_iter_block + 1
+
+    def apply(self, event: Event) -> None:
+        """Fold one event. Raises ValueError when it contradicts what came before (discard the state then)."""
+        body = event.body
+        if body.key not in self.seen:
+            match body:
+                case Opened():
+                    self.opened = body
+                case Session():
+                    self.session = body
+                case RegimeReady():
+                    self.regimes.append(body)
+                case Turned():
+                    self._turn(body.turn)
+                case Refused():
+                    self.refusals.append(body)
+                case RunReserved():
+                    attempt = Attempt(body.attempt, body.session, body.resumes)
+                    self._iteration(body.iteration).attempts.append(attempt)
+                case RunEnded():
+                    self._attempt(body.iteration, body.attempt).ended = body
+                case Alarm():
+                    self.alarms.append(body)
+                case Human():
+                    self.notes.append(body)
+            self.seen.add(body.key)
+        self.seq = event.seq
+
+    def _iteration(self, number: int) -> Iteration:
+        if number not in self.iterations:
+            raise ValueError(f"iteration {number} was never proposed")
+        return self.iterations[number]
+
+    def _attempt(self, iteration: int, number: int) -> Attempt:
+        for attempt in self._iteration(iteration).attempts:
+            if attempt.number == number:
+                return attempt
+        raise ValueError(f"attempt {number} of iteration {iteration} was never reserved")
+
+    def _turn(self, turn: Turn) -> None:
+        for proposal in turn.proposals:
+            self._propose(proposal, turn.turn)
+        for reflection in turn.reflections:
+            self._iteration(reflection.iteration).reflection = reflection
+        self.turns.append(turn)
+
+    def _propose(self, proposal: Proposal, turn: int) -> None:
+        block = self.block_of(proposal.iteration)
+        node_id = proposal.mutation.replicate_of or proposal.iteration
+        if node_id == proposal.iteration:
+            config = self.config_of(proposal)
+            self.nodes[node_id] = Node(
+                node_id, proposal.parent, block, config, configs.idea_sha(config), proposal.code
+            )
+        self.nodes[node_id].iterations.append(proposal.iteration)
+        self.iterations[proposal.iteration] = Iteration(proposal, turn, node_id, block)
+
+    def config_of(self, proposal: Proposal) -> Config:
+        """Return the effective config of a proposal, seeds included, derived from its parent and mutation."""
+        if self.opened is None:
+            raise ValueError("a proposal before `opened`")
+        mutation = proposal.mutation
+        if mutation.replicate_of is not None:
+            base = self.nodes[mutation.replicate_of].config
+        elif proposal.base is not None:
+            base = self.nodes[proposal.base].config
+        else:
+            base = self.opened.start
+        config = configs.apply(base, mutation.changes)
+        if configs.idea_sha(config) != proposal.config_sha:
+            raise ValueError(f"iteration {proposal.iteration}: parent and mutation do not give the recorded config")
+        seeds = {"training.seed": proposal.training_seed, "simulation.seed": proposal.simulation_seed}
+        return configs.with_values(config, seeds)
+
+    # What is to be done, in one place: every reader asks these.
+
+    @property
+    def last_iteration(self) -> int:
+        return max(self.iterations, default=0)
+
+    @property
+    def open_iterations(self) -> list[Iteration]:
+        """Proposed iterations without a deciding attempt, oldest first."""
+        return [it for _, it in sorted(self.iterations.items()) if it.final is None]
+
+    @property
+    def unreflected(self) -> list[Iteration]:
+        """Finished iterations about which the scientist has not spoken."""
+        return [it for _, it in sorted(self.iterations.items()) if it.final is not None and it.reflection is None]
+
+    @property
+    def done(self) -> list[Iteration]:
+        """Finished iterations, oldest first."""
+        return [it for _, it in sorted(self.iterations.items()) if it.final is not None]
+
+    @property
+    def sessions(self) -> int:
+        return self.session.session if self.session else 0
+
+
+def fold(contract: Contract, events: list[Event]) -> State:
+    """Return the state after `events`."""
+    state = State(contract)
+    for event in events:
+        state.apply(event)
+    return state
