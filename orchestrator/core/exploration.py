@@ -1,0 +1,134 @@
+"""Schema of exploration.yaml: everything about an exploration that is neither instruction nor hyperparameter."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+
+from orchestrator.core.contract import Level
+from orchestrator.core.records import Record
+from orchestrator.errors import InstructionError
+
+BUDGET_KEYS = ("claude.data_augmentation_loop", "claude.n_epochs", "simulation.n_frames", "simulation.n_neurons")
+"""What a profile may scale, beside widths (`hidden_dim*`): never a hyperparameter that the exploration is about."""
+
+
+def is_budget_key(key: str) -> bool:
+    """Return whether a profile may override `section.name`."""
+    section, _, name = key.partition(".")
+    return key in BUDGET_KEYS or (section in ("graph_model", "inr") and name.startswith("hidden_dim"))
+
+
+class RunLimits(Record):
+    """Limits of one run; the supervisor enforces them."""
+
+    wall_s: float = Field(default=600.0, gt=0)
+    """Longest time of a run, training and scoring together."""
+    silence_s: float = Field(default=120.0, gt=0)
+    """Longest time without a new byte of progress."""
+
+
+class Regime(Record):
+    """One simulated system; the first is used."""
+
+    name: str
+    simulation: dict[str, Any] = Field(default_factory=dict)
+    """Overrides of the config's `simulation` section."""
+
+
+class Stop(Record):
+    """When to stop before the iterations are used up."""
+
+    target: float | None = None
+    """Primary metric at which the exploration is done."""
+    blocks_without_gain: int | None = Field(default=None, ge=1)
+    until: str | None = None
+    """UTC time, `2026-11-20T06:00`."""
+
+
+class Settled(Record):
+    """What exploration.yaml says of a key that the instruction leaves unclear; it wins over the instruction."""
+
+    range: tuple[float, float] | None = None
+    allowed: tuple[Any, ...] | None = None
+    level: Level | None = None
+
+    @field_validator("range")
+    @classmethod
+    def _ordered(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[0] > value[1]:
+            raise ValueError(f"range {value[0]:g} to {value[1]:g}: the first number is the smaller one")
+        return value
+
+
+class Exploration(Record):
+    """Content of exploration.yaml."""
+
+    instruction: str
+    """Name (`sparse_gnn` is instructions/sparse_gnn.md) or path of the markdown file."""
+    system: str
+    """A system of trainers/schema.json."""
+    scientist: Literal["offline", "claude"] | None = None
+    """Null: `claude` when a key is set, else `offline`."""
+    primary: str | None = None
+    """Metric that ranks nodes, when the instruction does not say it."""
+    classes: dict[str, str] | None = None
+    """Name -> conditions such as `connectivity_R2 > 0.9`, best first; replaces the instruction's classes."""
+    settle: dict[str, Settled] = Field(default_factory=dict)
+    """Key (`section.name` or the instruction's spelling) -> what holds."""
+    profiles: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Name -> overrides of budget keys, e.g. `claude.data_augmentation_loop: 25`. `full` is there without being named."""
+    regimes: tuple[Regime, ...] = Field(default=(), max_length=1)
+    """Null or one now; more are not honoured yet."""
+    slots: Literal[1] = 1
+    """Runs at the same time; more than 1 is not honoured yet."""
+    launcher: Literal["local"] = "local"
+    sandbox: Literal["auto", "bwrap", "landlock", "none"] = "auto"
+    limits: RunLimits = RunLimits()
+    replicate_every: int = Field(default=6, ge=0)
+    """Every so many iterations the leader is run again at another training seed; 0 is never."""
+    time_target_min: float | None = Field(default=None, gt=0)
+    """Training time that a run should take, in minutes."""
+    stop: Stop = Stop()
+    keep: Literal["all", "best"] = "all"
+    """Checkpoints that stay."""
+    command: tuple[str, ...] | None = None
+    """Program that honours the run folder in place of `python -P -m trainers`."""
+    code: Literal["off"] = "off"
+    """Code edits by the scientist; `on` is not honoured yet."""
+
+    @field_validator("profiles")
+    @classmethod
+    def _budgets(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for name, overrides in value.items():
+            for key in overrides:
+                if not is_budget_key(key):
+                    allowed = ", ".join((*BUDGET_KEYS, "graph_model.hidden_dim*"))
+                    raise ValueError(f"profile {name} may not set {key}; a profile scales the budget only: {allowed}")
+        return value
+
+
+def read_exploration(data: dict[str, Any], source: str = "exploration.yaml") -> Exploration:
+    """Return a parsed exploration.yaml as a record.
+
+    Raises:
+        InstructionError: names each bad field, what was expected, and the nearest field for one that nothing reads.
+    """
+    try:
+        return Exploration.model_validate(data)
+    except ValidationError as error:
+        lines = [f"{source}: {_line(problem)}" for problem in error.errors()]
+        raise InstructionError("\n".join(lines)) from error
+
+
+def _line(problem: Any) -> str:
+    path = ".".join(str(p) for p in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(problem["loc"][-1]), list(Exploration.model_fields), n=1)
+        hint = f"did you mean {near[0]}?" if near else f"fields: {', '.join(Exploration.model_fields)}"
+        return f"{path}: nothing reads this field, so it is refused; {hint}"
+    if problem["type"] == "missing":
+        return f"{path}: this field is needed: {Exploration.model_fields[path].annotation}"
+    return f"{path}: {problem['msg']}, found {problem['input']!r}"
