@@ -136,6 +136,8 @@ class Alarm(Record):
     type: Literal["alarm"] = "alarm"
     session: int
     kind: str
+    iteration: int
+    """Last finished iteration; later alarms look only beyond it."""
     sentence: str
 
     @property

@@ -79,7 +79,7 @@ class Exploration(Record):
     settle: dict[str, Settled] = Field(default_factory=dict)
     """Key (`section.name` or the instruction's spelling) -> what holds."""
     profiles: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Name -> overrides of budget keys, e.g. `claude.data_augmentation_loop: 25`. `full` is there without being named."""
+    """Name -> overrides of budget keys, e.g. `claude.data_augmentation_loop: 25`. `full` needs no entry."""
     regimes: tuple[Regime, ...] = Field(default=(), max_length=1)
     """Null or one now; more are not honoured yet."""
     slots: Literal[1] = 1

@@ -6,6 +6,7 @@ Every refusal says what was refused, the rule, and the nearest valid thing (it i
 from __future__ import annotations
 
 import difflib
+import math
 from typing import Any
 
 from orchestrator.core import configs
@@ -19,7 +20,9 @@ def number(value: Any) -> str:
     """Return a value as log lines spell it: `3E-3`, `8`, `True`, `10000`."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
-    if isinstance(value, int) or (value == int(value) and 1 <= abs(value) < 1e6):
+    if not math.isfinite(value):
+        return str(value)
+    if isinstance(value, int) or value == 0 or (value == int(value) and 1 <= abs(value) < 1e6):
         return str(int(value))
     if 0.01 <= abs(value) < 1e6:
         return f"{value:.4g}"

@@ -158,9 +158,7 @@ class State:
         node_id = proposal.mutation.replicate_of or proposal.iteration
         if node_id == proposal.iteration:
             config = self.config_of(proposal)
-            self.nodes[node_id] = Node(
-                node_id, proposal.parent, block, config, configs.idea_sha(config), proposal.code
-            )
+            self.nodes[node_id] = Node(node_id, proposal.parent, block, config, configs.idea_sha(config), proposal.code)
         self.nodes[node_id].iterations.append(proposal.iteration)
         self.iterations[proposal.iteration] = Iteration(proposal, turn, node_id, block)
 

@@ -1,0 +1,65 @@
+# Two commands do all the set-up: `make explore EXP=sparse_gnn` and `make test`.
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+QUOTE = $(if $(1),$(2) '$(subst ','\'',$(1))')
+RUN_OPTIONS = $(call QUOTE,$(ROOT),--root) $(call QUOTE,$(PROFILE),--profile) $(call QUOTE,$(SLOTS),--slots) \
+	$(call QUOTE,$(LAUNCHER),--launcher) $(call QUOTE,$(SEED),--seed) $(call QUOTE,$(SCIENTIST),--scientist)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup explore resume status lint test test-science check format schema clean need-exp
+
+help: ## show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
+	@echo "variables: EXP ITERATIONS SCIENTIST PROFILE SLOTS LAUNCHER SEED ROOT FRESH FROM FILE"
+
+setup: $(STAMP) ## build .venv from constraints.txt (done by the other targets when needed)
+
+$(STAMP): constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $$(grep -m1 '^torch==' constraints.txt)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	@touch $(STAMP)
+
+need-exp:
+	@test -n '$(EXP)' || { echo 'error: EXP is missing, for example: make explore EXP=sparse_gnn'; exit 2; }
+
+explore: need-exp $(STAMP) ## open or continue an exploration: EXP=sparse_gnn [ITERATIONS=12] [FRESH=1] [FROM=exp:iter] ...
+	@$(BIN)/python -m orchestrator explore $(call QUOTE,$(EXP)) $(call QUOTE,$(ITERATIONS),--iterations) \
+		$(if $(filter-out 0,$(FRESH)),--fresh) $(call QUOTE,$(FROM),--from) $(RUN_OPTIONS)
+
+resume: need-exp $(STAMP) ## continue to the total asked for last: EXP=
+	@$(BIN)/python -m orchestrator resume $(call QUOTE,$(EXP)) $(RUN_OPTIONS)
+
+status: need-exp $(STAMP) ## tree, best, run in flight; restores memory.md, analysis.md, ucb_scores.txt: EXP=
+	@$(BIN)/python -m orchestrator status $(call QUOTE,$(EXP)) $(call QUOTE,$(ROOT),--root)
+
+lint: $(STAMP) ## what an instruction compiles to, and what stops it: EXP= or FILE=path.md
+	@$(BIN)/python -m orchestrator lint $(call QUOTE,$(EXP)) $(call QUOTE,$(FILE),--file)
+
+test: $(STAMP) ## all tests that need no GPU, network or key (under 10 minutes on 2 cores)
+	$(BIN)/python -m pytest -m 'not science'
+
+test-science: $(STAMP) ## slow recovery tests on real training
+	$(BIN)/python -m pytest -m science -n 1 --timeout 900
+
+check: $(STAMP) ## format, lint, types, layers, sizes, links
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python tools/sizes.py
+	$(BIN)/python tools/links.py
+
+format: $(STAMP) ## rewrite the source in the house format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+schema: $(STAMP) ## regenerate trainers/schema.json from trainers/settings.py
+	$(BIN)/python -m trainers schema
+
+clean: ## remove caches (never results)
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.venv/*' -not -path './explorations/*' -prune -exec rm -rf {} +

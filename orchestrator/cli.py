@@ -1,0 +1,204 @@
+"""Command line: one function per subcommand; the only module that prints, exits and builds concrete adapters.
+
+`python -m orchestrator <command> NAME --option`; `make <command> EXP=NAME OPTION=value` is the usual way in.
+Exit codes: 0 done, 1 bug, 2 usage, 3 needs a person, 4 stopped by request, 130 interrupt.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from orchestrator import errors
+
+if TYPE_CHECKING:
+    from orchestrator.engine.context import Adapters, Setup
+
+SOURCE_ROOT = Path(__file__).resolve().parent.parent
+"""Checkout that holds `explorations/`, `instructions/`, `models/` and `trainers/`."""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the whole command line."""
+    top = argparse.ArgumentParser(prog="orchestrator", description="LLM-in-the-loop experiment orchestrator")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    explore = commands.add_parser("explore", help="open an exploration or continue it")
+    _common(explore)
+    explore.add_argument("--iterations", type=_count, help="total number of iterations (default: one block)")
+    explore.add_argument(
+        "--fresh", action="store_true", help="set the old folder aside, with its date, and start again"
+    )
+    explore.add_argument("--from", dest="origin", metavar="EXP:ITER", help="start from another exploration's node")
+    resume = commands.add_parser("resume", help="continue to the total asked for last")
+    _common(resume)
+    for command in (explore, resume):
+        command.add_argument("--scientist", choices=("offline",), help="who decides (default: offline)")
+        command.add_argument("--profile", help="profile of exploration.yaml (default: full with a GPU, else cpu)")
+        command.add_argument("--slots", type=_count, help="runs in flight (default: exploration.yaml)")
+        command.add_argument("--launcher", choices=("local",), help="where runs start (default: local)")
+        command.add_argument("--seed", type=int, help="draw another system: simulation, training and scientist seed")
+    status = commands.add_parser("status", help="show where an exploration stands; restore its views")
+    _common(status)
+    lint = commands.add_parser("lint", help="show what an instruction compiles to, and what stops it")
+    lint.add_argument("name", nargs="?", help="exploration")
+    lint.add_argument("--file", type=Path, help="an instruction file instead")
+    return top
+
+
+def _common(command: argparse.ArgumentParser) -> None:
+    command.add_argument("name", help="exploration, a folder of explorations/")
+    command.add_argument("--root", type=Path, help="folder for the output (default: explorations/NAME/out)")
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of 1 or more, found {text!r}")
+    return int(text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = parser().parse_args(argv)
+    try:
+        return {"explore": explore, "resume": resume, "status": status, "lint": lint}[arguments.command](arguments)
+    except errors.UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except PermissionError as error:
+        print(
+            f"error: cannot write {error.filename}: {error.strerror}. Choose another folder with ROOT=", file=sys.stderr
+        )
+        return errors.EXIT_USAGE
+    except KeyboardInterrupt:
+        return errors.EXIT_INTERRUPT
+
+
+def explore(arguments: argparse.Namespace) -> int:
+    """Open an exploration or continue it."""
+    from orchestrator.engine import opening
+
+    setup = opening.load(SOURCE_ROOT, arguments.name, opening.Wishes.of(arguments))
+    if arguments.fresh:
+        moved = opening.set_aside(setup.paths)
+        if moved:
+            print(f"set aside: {moved}")
+            setup = opening.load(SOURCE_ROOT, arguments.name, opening.Wishes.of(arguments))
+    default = max(setup.contract.n_iter_block, opening.asked_for(setup) or 0)
+    return _run(setup, arguments, arguments.iterations or default)
+
+
+def resume(arguments: argparse.Namespace) -> int:
+    """Continue an exploration to the total that was asked for last."""
+    from orchestrator.engine import opening
+
+    setup = opening.load(SOURCE_ROOT, arguments.name, opening.Wishes.of(arguments))
+    total = opening.asked_for(setup)
+    if total is None:
+        raise errors.UserError(f"nothing to resume in {setup.paths.out}: start with `make explore EXP={setup.name}`")
+    return _run(setup, arguments, total)
+
+
+def _run(setup: Setup, arguments: argparse.Namespace, iterations: int) -> int:
+    from orchestrator.core import tree
+    from orchestrator.engine.explorer import Explorer
+    from orchestrator.engine.opening import seal
+    from orchestrator.views import console, lines
+
+    _forbid_inspection()
+    for note in seal(setup):
+        print(note)
+    adapters = _adapters(setup, arguments)
+    with console.observer() as observer:
+        explorer = Explorer(setup, adapters, observer)
+        with _signals(explorer) as received:
+            code = explorer.run(iterations)
+    state = explorer.state
+    print(lines.best_line(state))
+    done = len(state.done)
+    if code == errors.EXIT_DONE:
+        print(f"{done} iterations done. Read {setup.paths.memory} and {setup.paths.analysis}")
+        print(f"go on: make explore EXP={setup.name} ITERATIONS={max(iterations, done) + setup.contract.n_iter_block}")
+    elif code == errors.EXIT_STOPPED:
+        print(f"stopped after {done} iterations; go on: make resume EXP={setup.name}")
+    best = tree.best(state)
+    if best is not None:
+        print(f"plots of the best node: {setup.paths.run(best.id, len(state.iterations[best.id].attempts)).plots}")
+    return errors.EXIT_INTERRUPT if signal.SIGINT in received and code == errors.EXIT_STOPPED else code
+
+
+def _adapters(setup: Setup, arguments: argparse.Namespace) -> Adapters:
+    from orchestrator.engine.context import Adapters
+    from orchestrator.launch.local import LocalLauncher
+    from orchestrator.launch.sandbox import best_level
+    from orchestrator.scientist.offline import OfflineScientist
+
+    slots = arguments.slots or setup.spec.slots
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    level = best_level() if setup.spec.sandbox == "auto" else setup.spec.sandbox
+    return Adapters(
+        scientist=OfflineScientist(),
+        launcher=LocalLauncher(),
+        sandbox=level,
+        slots=slots,
+        threads=max(1, cores // slots),
+    )
+
+
+@contextlib.contextmanager
+def _signals(explorer: object):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    """Turn SIGINT and SIGTERM into a clean stop: runs are cancelled with a checkpoint, the journal is whole."""
+    received: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) == 1:
+            print("stopping: the runs in flight write a checkpoint first (again to stop at once)", file=sys.stderr)
+            explorer.stopping = True  # type: ignore[attr-defined]
+        else:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _forbid_inspection() -> None:
+    """Keep children of the same user from reading this process's environment (Linux: PR_SET_DUMPABLE 0)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
+
+
+def status(arguments: argparse.Namespace) -> int:
+    """Show where an exploration stands; restore its views when no engine is at work."""
+    from orchestrator.engine import opening
+    from orchestrator.views import status as view
+
+    paths = opening.paths_of(SOURCE_ROOT, arguments.name, arguments.root)
+    print(view.show(paths))
+    return errors.EXIT_DONE
+
+
+def lint(arguments: argparse.Namespace) -> int:
+    """Show what an instruction compiles to."""
+    from orchestrator.engine import opening
+
+    if (arguments.name is None) == (arguments.file is None):
+        raise errors.UserError("lint needs EXP=<exploration> or FILE=<instruction.md>, one of them")
+    report = opening.lint(SOURCE_ROOT, arguments.name, arguments.file)
+    print(report.text)
+    return errors.EXIT_DONE if report.ok else errors.EXIT_USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

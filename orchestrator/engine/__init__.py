@@ -1,0 +1,1 @@
+"""The loop: propose, run, judge, remember; and everything that makes it survive."""

@@ -1,0 +1,72 @@
+"""What the engine's steps share: the exploration's files and settings, and the adapters that `cli` chose."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+from orchestrator.core.contract import Contract
+from orchestrator.core.events import Event
+from orchestrator.core.exploration import Exploration
+from orchestrator.core.state import Iteration, State
+from orchestrator.paths import Paths
+from orchestrator.ports import Launcher, Scientist
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One exploration, compiled and ready to open."""
+
+    name: str
+    paths: Paths
+    source_root: Path
+    """Folder that holds the packages `models` and `trainers`."""
+    spec: Exploration
+    contract: Contract
+    instruction: str
+    """Text of the instruction in force."""
+    schema: dict[str, Any]
+    """Parsed trainers/schema.json."""
+    profile: str
+    device: Literal["cpu", "cuda"]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Adapters:
+    """The concrete edges."""
+
+    scientist: Scientist
+    launcher: Launcher
+    sandbox: Literal["bwrap", "landlock", "none"]
+    slots: int = 1
+    threads: int = 1
+    python: str = sys.executable
+
+
+@dataclass(frozen=True)
+class Live:
+    """A run in flight, for display."""
+
+    iteration: Iteration
+    attempt: int
+    phase: str
+    step: int | None
+    total: int | None
+    loss: float | None
+    elapsed_s: float
+
+
+class Observer(Protocol):
+    """Sees what happens; changes nothing."""
+
+    def event(self, event: Event, state: State) -> None:
+        """Called after each event is durable and folded."""
+
+    def tick(self, state: State, live: list[Live], iterations: int) -> None:
+        """Called a few times a second while runs are in flight."""
+
+    def say(self, text: str) -> None:
+        """One line for the person at the terminal."""

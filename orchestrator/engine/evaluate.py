@@ -1,0 +1,167 @@
+"""Judge an ended run from its folder: its outcome, one sentence for people, and its metrics."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+import signal
+from typing import Any
+
+from orchestrator.core.records import Metric, Outcome
+from orchestrator.engine.context import Setup
+from orchestrator.formats import analysis_log
+from orchestrator.launch.folder import read_file
+from orchestrator.paths import RunPaths
+from orchestrator.ports import ExitRecord
+
+RESULT_LIMIT = 4 * 2**20
+TAIL_BYTES = 8192
+
+_BY_CODE: dict[int, Outcome] = {10: "diverged", 11: "out_of_memory", 12: "killed", 13: "rejected"}
+_BY_REASON: dict[str, Outcome] = {"wall": "timed_out", "silence": "timed_out", "output": "crashed"}
+
+
+class Verdict:
+    """Outcome of a run with what the journal records of it."""
+
+    def __init__(self, outcome: Outcome, sentence: str = "", cause: str = "", **rest: Any) -> None:
+        self.outcome, self.sentence, self.cause = outcome, sentence, cause or outcome
+        self.metrics: dict[str, Metric] = rest.get("metrics", {})
+        self.keys_idle: dict[str, str] = rest.get("keys_idle", {})
+        self.result_sha: str = rest.get("result_sha", "")
+
+
+def judge(setup: Setup, run: RunPaths, record: ExitRecord | None) -> Verdict:
+    """Return the verdict on an ended run; `record` is None when its supervisor vanished."""
+    if record is None:
+        complete = _result(setup, run)
+        if complete.outcome == "ok":
+            return complete
+        return Verdict("killed", "the supervisor vanished before it could write exit.json", "vanished")
+    if record.returncode == 0 and record.reason is None:
+        return _result(setup, run)
+    return _failure(run, record)
+
+
+def judge_step(run: RunPaths, record: ExitRecord | None) -> str | None:
+    """Return why a folder's steps failed, or None when they ended well (for steps that leave no result)."""
+    if record is None:
+        return f"its supervisor vanished; see {run.supervisor_log}"
+    if record.returncode == 0 and record.reason is None:
+        return None
+    return _failure(run, record).sentence
+
+
+def _failure(run: RunPaths, record: ExitRecord) -> Verdict:
+    where = f"see {run.stdout}"
+    if record.reason == "cancelled":
+        return Verdict("killed", record.sentence or "cancelled by request", "cancelled")
+    if record.reason is not None:
+        return Verdict(_BY_REASON[record.reason], f"{record.sentence}; {where}", record.reason)
+    code = record.returncode if record.returncode is not None else -signal.SIGKILL
+    number = -code if code < 0 else code - 128 if 128 < code < 160 else 0
+    if number == signal.SIGKILL:
+        sentence = f"{record.step} was killed (SIGKILL), often by the system when memory runs out; {where}"
+        return Verdict("killed", sentence, "SIGKILL")
+    if number == signal.SIGTERM:
+        return Verdict("killed", f"{record.step} was stopped by SIGTERM; {where}", "SIGTERM")
+    if code in _BY_CODE:
+        told = _told(run) or f"{record.step} ended with code {code}"
+        return Verdict(_BY_CODE[code], f"{told}; {where}", f"{_BY_CODE[code]}: {_shape(told)}")
+    last = _last_line(run)
+    name = f"signal {number}" if number else f"exit code {code}"
+    return Verdict("crashed", f"{record.step} ended with {name}: {last}; {where}", f"{name}: {_shape(last)}")
+
+
+def _told(run: RunPaths) -> str:
+    try:
+        found = json.loads(read_file(run.failure, 65536))
+        return str(found.get("sentence", ""))[:2000]
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
+def _last_line(run: RunPaths) -> str:
+    try:
+        with open(run.stdout, "rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - TAIL_BYTES))
+            lines = [x for x in file.read().decode(errors="replace").splitlines() if x.strip()]
+    except OSError:
+        return "no output"
+    return lines[-1].strip()[:500] if lines else "no output"
+
+
+def _shape(text: str) -> str:
+    """Return a sentence without numbers and paths, so that equal causes read equal."""
+    return re.sub(r"\S*/\S*", "<path>", re.sub(r"\d+(\.\d+)?(e[+-]?\d+)?", "#", text))[:200]
+
+
+def _result(setup: Setup, run: RunPaths) -> Verdict:
+    try:
+        log = read_file(run.analysis_log, RESULT_LIMIT)
+        logged, _ = analysis_log.parse(log.decode())
+    except (OSError, ValueError) as error:
+        return _rejected(run, f"analysis.log cannot be read ({error})")
+    if not run.result.exists() and setup.spec.command:
+        metrics = _by_name(setup, logged)
+        return _with_primary(setup, run, metrics, {}, hashlib.sha256(log).hexdigest())
+    try:
+        data = read_file(run.result, RESULT_LIMIT)
+        result = json.loads(data)
+        metrics = {k: Metric.model_validate(v) for k, v in result["metrics"].items()}
+        idle = {str(k): str(v) for k, v in dict(result.get("keys_idle", {})).items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return _rejected(run, f"result.json cannot be read ({error})")
+    if result.get("analysis_log_sha256") not in (None, hashlib.sha256(log).hexdigest()):
+        return _rejected(run, "analysis.log is not the file that result.json was written with")
+    found = _by_name(setup, logged)
+    for name, metric in metrics.items():
+        if name in found and not _agree(found[name], metric, _format(setup, name)):
+            told = f"{name} is {_shown(found[name])} in analysis.log and {_shown(metric)} in result.json"
+            return _rejected(run, told)
+    return _with_primary(setup, run, metrics, idle, hashlib.sha256(data).hexdigest())
+
+
+def _with_primary(setup: Setup, run: RunPaths, metrics: dict[str, Metric], idle: dict[str, str], sha: str) -> Verdict:
+    primary = setup.contract.primary.name
+    if primary not in metrics:
+        named = ", ".join(sorted(metrics)) or "nothing"
+        return _rejected(run, f"no {primary} among the metrics; found {named}")
+    return Verdict("ok", "", "ok", metrics=metrics, keys_idle=idle, result_sha=sha)
+
+
+def _rejected(run: RunPaths, why: str) -> Verdict:
+    return Verdict("rejected", f"the result was not accepted: {why}; see {run.root}", f"rejected: {_shape(why)}")
+
+
+def _by_name(setup: Setup, logged: dict[str, Metric]) -> dict[str, Metric]:
+    """Return logged metrics by their schema names (the log's own keys and aliases are understood)."""
+    names: dict[str, str] = {}
+    for name, metric in setup.schema["systems"].get(setup.contract.system, {}).get("metrics", {}).items():
+        for alias in (name, metric.get("log_key", name), *metric.get("aliases", [])):
+            names[alias] = name
+    for rule in setup.contract.metrics:
+        for alias in (rule.name, *rule.aliases):
+            names.setdefault(alias, rule.name)
+    return {names.get(key, key): metric for key, metric in logged.items()}
+
+
+def _format(setup: Setup, name: str) -> str | None:
+    metrics = setup.schema["systems"].get(setup.contract.system, {}).get("metrics", {})
+    found = metrics.get(name, {}).get("format")
+    return str(found) if found else None
+
+
+def _agree(logged: Metric, written: Metric, form: str | None) -> bool:
+    if logged.value is None or written.value is None:
+        return logged.value is None and written.value is None
+    if form is not None:
+        return math.isclose(logged.value, float(form % written.value), rel_tol=1e-9, abs_tol=1e-12)
+    return math.isclose(logged.value, written.value, rel_tol=1e-4, abs_tol=1e-12)
+
+
+def _shown(metric: Metric) -> str:
+    return f"{metric.value:g}" if metric.value is not None else str(metric.reason)

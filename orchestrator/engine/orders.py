@@ -1,0 +1,194 @@
+"""Build the folder and the launch order of a run: run.yaml, launch.json's content, environment, sandbox."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator.core.records import Config, sha_of
+from orchestrator.core.state import Iteration, State
+from orchestrator.engine.context import Adapters, Setup
+from orchestrator.engine.devices import device_files
+from orchestrator.paths import DataPaths, RunPaths
+from orchestrator.ports import LaunchSpec, Limits, Sandbox, Step
+from orchestrator.store import atomic
+
+COPIED_FROM_EARLIER = ("checkpoint.pt", "checkpoint.json", "progress.jsonl")
+CHECKPOINT_LIMIT = 4 * 2**30
+
+
+def regime_sha(setup: Setup, config: Config) -> str:
+    """Return the name of the data that a config trains on: system, simulation section, profile, generator version."""
+    version = setup.schema["systems"][setup.contract.system]["generator_version"]
+    parts = {
+        "system": setup.contract.system,
+        "simulation": config["simulation"],
+        "profile": setup.profile,
+        "generator_version": version,
+    }
+    return sha_of(parts)
+
+
+def seal(content: dict[str, Any]) -> str:
+    """Return `content` as YAML whose last line is the sha256 of every byte before it."""
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
+    return f"{text}sha256: {hashlib.sha256(text.encode()).hexdigest()}\n"
+
+
+def child_config(config: Config) -> Config:
+    """Return what the child is told: no `claude` section, and no simulation seed to redraw the truth from."""
+    told = {k: dict(v) for k, v in config.items() if k != "claude"}
+    told["simulation"].pop("seed", None)
+    return told
+
+
+def identity(setup: Setup, config: Config, data: DataPaths, code: str) -> str:
+    """Return the sha that a checkpoint must carry to be continued: config, data, code, device kind."""
+    return sha_of([child_config(config), data.root.name, code, setup.device])
+
+
+def build(setup: Setup, adapters: Adapters, state: State, it: Iteration, attempt: int) -> LaunchSpec:
+    """Make the run folder (again, if an unclaimed one is there) and return its launch order."""
+    run = setup.paths.run(it.proposal.iteration, attempt)
+    config = state.config_of(it.proposal)
+    data = setup.paths.regime(regime_sha(setup, config))
+    run.out.mkdir(parents=True, exist_ok=True)
+    order = {
+        "contract": 1,
+        "exploration": setup.name,
+        "iteration": it.proposal.iteration,
+        "attempt": attempt,
+        "system": setup.contract.system,
+        "profile": setup.profile,
+        "device": setup.device,
+        "threads": adapters.threads,
+        "identity": identity(setup, config, data, it.proposal.code),
+        "config": child_config(config),
+        "data": {"train": str(data.train), "inputs": str(data.inputs)},
+    }
+    atomic.write_text(run.run_yaml, seal(order))
+    if setup.spec.command:
+        steps: tuple[Step, ...] = (_own_command(setup, adapters, run, data),)
+    else:
+        assert state.opened is not None
+        steps = _steps(setup, adapters, (it.proposal.code, state.opened.code), run, data)
+    return LaunchSpec(steps=steps, limits=Limits(**setup.spec.limits.model_dump()))
+
+
+def environment(home: Path, code: Path, adapters: Adapters, visible: str = "") -> dict[str, str]:
+    """Return the whole environment of a child: an allow-list, so that no key can pass."""
+    threads = str(adapters.threads)
+    env = {
+        "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
+        "HOME": str(home),
+        "TMPDIR": str(home),
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": str(code),
+        "PYTHONHASHSEED": "0",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": threads,
+        "MKL_NUM_THREADS": threads,
+        "CUDA_VISIBLE_DEVICES": visible,
+        "MPLBACKEND": "Agg",
+        "MPLCONFIGDIR": str(home),
+    }
+    if visible:
+        env["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    return env
+
+
+def _steps(
+    setup: Setup, adapters: Adapters, codes: tuple[str, str], run: RunPaths, data: DataPaths
+) -> tuple[Step, ...]:
+    tree, base = (setup.paths.code / code for code in codes)
+    visible = "0" if setup.device == "cuda" else ""
+    sandbox = Sandbox(
+        level=adapters.sandbox,
+        read_only=tuple(str(p) for p in (tree / "train", data.train, data.inputs, run.run_yaml)),
+        writable=(str(run.out),),
+        devices=device_files() if setup.device == "cuda" else (),
+    )
+    python = (adapters.python, "-P", "-m", "trainers")
+    train = Step(
+        name="train",
+        argv=(*python, "train", str(run.root)),
+        cwd=str(run.out),
+        env=environment(run.out, tree / "train", adapters, visible),
+        sandbox=sandbox,
+    )
+    score = Step(
+        name="score",
+        argv=(*python, "score", str(run.root), "--data", str(data.root)),
+        cwd=str(run.root),
+        env=environment(run.root, base / "base", adapters),
+    )
+    return train, score
+
+
+def _own_command(setup: Setup, adapters: Adapters, run: RunPaths, data: DataPaths) -> Step:
+    words = [w.format(run=run.root, data=data.root, source=setup.paths.source) for w in setup.spec.command or []]
+    if words[0] == "python":
+        words[0] = adapters.python
+    env = environment(run.out, setup.paths.source, adapters)
+    return Step(name="train", argv=tuple(words), cwd=str(run.root), env=env)
+
+
+def carry_over(old: RunPaths, new: RunPaths) -> bool:
+    """Copy an earlier attempt's checkpoint, progress and estimates; return whether there was a checkpoint.
+
+    Only regular files below a size, opened without following links; a missing one is left out.
+    """
+    new.out.mkdir(parents=True, exist_ok=True)
+    found = any([_copy(old.out / name, new.out / name) for name in COPIED_FROM_EARLIER])
+    estimates = old.out / "estimates"
+    if estimates.is_dir() and not estimates.is_symlink():
+        (new.out / "estimates").mkdir(exist_ok=True)
+        for path in sorted(estimates.glob("*.npz")):
+            _copy(path, new.out / "estimates" / path.name)
+    return found
+
+
+def _copy(source: Path, target: Path) -> bool:
+    try:
+        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > CHECKPOINT_LIMIT:
+            return False
+        temporary = target.with_name(f".{target.name}.tmp")
+        with open(temporary, "wb") as copy:
+            shutil.copyfileobj(file, copy)
+            copy.flush()
+            os.fsync(copy.fileno())
+        os.replace(temporary, target)
+    return True
+
+
+def prepare_order(setup: Setup, adapters: Adapters, config: Config, code: str, run: RunPaths) -> LaunchSpec:
+    """Write SPEC.yaml into a preparation folder and return the order that makes the regime's data."""
+    sha = regime_sha(setup, config)
+    run.root.mkdir(parents=True, exist_ok=True)
+    spec = {
+        "contract": 1,
+        "system": setup.contract.system,
+        "profile": setup.profile,
+        "regime": sha,
+        "config": {k: v for k, v in config.items() if k != "claude"},
+    }
+    path = run.root / "SPEC.yaml"
+    atomic.write_text(path, yaml.safe_dump(spec, sort_keys=False))
+    step = Step(
+        name="prepare",
+        argv=(adapters.python, "-P", "-m", "trainers", "prepare", str(path), str(setup.paths.regime(sha).root)),
+        cwd=str(run.root),
+        env=environment(run.root, setup.paths.code / code / "base", adapters),
+    )
+    return LaunchSpec(steps=(step,), limits=Limits(wall_s=3600, silence_s=3600))

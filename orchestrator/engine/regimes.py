@@ -1,0 +1,86 @@
+"""Make a regime's data and read what its preflight measured."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from orchestrator.core.events import RegimeReady
+from orchestrator.core.records import Config
+from orchestrator.engine import orders
+from orchestrator.engine.context import Adapters, Setup
+from orchestrator.engine.evaluate import judge_step
+from orchestrator.errors import NeedsPersonError
+from orchestrator.launch.folder import read_file
+from orchestrator.paths import RunPaths
+
+ORACLE_TOLERANCE = 1e-3
+PREFLIGHT_LIMIT = 2**20
+
+
+def ready(setup: Setup, adapters: Adapters, config: Config, code: str, tick: Callable[[], None]) -> RegimeReady:
+    """Return the regime that a config trains on, generating its data when they are not there.
+
+    Raises:
+        NeedsPersonError: the generator failed, the data guard refused the data, or the oracle does not score 1.
+    """
+    sha = orders.regime_sha(setup, config)
+    name = f"seed {config['simulation'].get('seed', '?')}"
+    if setup.spec.command:
+        return RegimeReady(regime=sha, name="own trainer", preflight={})
+    path = setup.paths.regime(sha).preflight
+    if not path.exists():
+        _generate(setup, adapters, config, code, tick)
+    try:
+        preflight: dict[str, Any] = json.loads(read_file(path, PREFLIGHT_LIMIT))
+    except (OSError, ValueError) as error:
+        raise NeedsPersonError(f"{path} cannot be read ({error}); remove {path.parent} and run again") from error
+    reason = refusal(preflight, setup.contract.primary.name)
+    if reason:
+        raise NeedsPersonError(f"regime {sha[:12]} ({name}) is not fit to be explored: {reason}. See {path}")
+    return RegimeReady(regime=sha, name=name, preflight=preflight)
+
+
+def refusal(preflight: dict[str, Any], primary: str) -> str | None:
+    """Return why a regime must not be explored, or None."""
+    if not preflight.get("ok", False):
+        return str(preflight.get("reason") or "the preflight did not pass")
+    if not preflight.get("guard", {}).get("ok", False):
+        return str(preflight.get("guard", {}).get("sentence", "the data guard did not pass"))
+    score = preflight.get("oracle", {}).get(primary)
+    if score is None or abs(score - 1.0) > ORACLE_TOLERANCE:
+        return f"the true parameters score {score} on {primary} instead of 1: the metric or the data are wrong"
+    return None
+
+
+def _generate(setup: Setup, adapters: Adapters, config: Config, code: str, tick: Callable[[], None]) -> None:
+    folder = setup.paths.regime(orders.regime_sha(setup, config)).root
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    number = 1
+    while True:
+        run = RunPaths(folder.with_name(f"{folder.name}.prepare-{number}"))
+        if not run.root.exists():
+            break
+        if adapters.launcher.state(run.root) == "running":  # a generator of a killed engine is still at work
+            _wait(adapters, run, tick)
+            return
+        number += 1
+    adapters.launcher.submit(run.root, orders.prepare_order(setup, adapters, config, code, run))
+    _wait(adapters, run, tick)
+    failed = judge_step(run, adapters.launcher.exit_record(run.root))
+    if failed:
+        raise NeedsPersonError(f"the data could not be generated: {failed}")
+
+
+def _wait(adapters: Adapters, run: RunPaths, tick: Callable[[], None]) -> None:
+    deadline = time.monotonic() + 60.0
+    while True:
+        state = adapters.launcher.state(run.root)
+        if state in ("ended", "vanished", "revoked"):
+            return
+        if state == "unclaimed" and time.monotonic() > deadline and adapters.launcher.revoke(run.root):
+            return
+        tick()
+        time.sleep(0.1)

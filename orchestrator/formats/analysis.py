@@ -1,0 +1,33 @@
+"""Render `analysis.md`, the full log: a header, then one entry for each iteration that was judged, in order."""
+
+from __future__ import annotations
+
+from orchestrator.core.state import State
+from orchestrator.formats import entry
+
+
+def header(state: State) -> str:
+    """Return the part above the entries."""
+    opened = state.opened
+    assert opened is not None
+    return (
+        f"# {state.contract.title}: full log\n\n"
+        f"Exploration `{opened.exploration}`, profile `{opened.profile}`, device `{opened.device}`, "
+        f"contract `{opened.contract_sha[:12]}`, code `{opened.code[:12]}`.\n"
+        "Written by the engine from records; write your own remarks to `notes.md`.\n"
+    )
+
+
+def entries(state: State) -> list[str]:
+    """Return the entries of judged iterations, oldest first, stopping at the first that is not judged."""
+    texts = []
+    for _, it in sorted(state.iterations.items()):
+        if it.final is None or it.reflection is None:
+            break
+        texts.append("\n" + entry.render(state, it))
+    return texts
+
+
+def render(state: State) -> str:
+    """Return the whole file."""
+    return header(state) + "".join(entries(state))

@@ -1,0 +1,75 @@
+"""Render one iteration's entry in the log form of the instruction. Facts come from records, prose from the turn."""
+
+from __future__ import annotations
+
+from orchestrator.core import configs
+from orchestrator.core.classify import verdict
+from orchestrator.core.contract import Contract
+from orchestrator.core.mutation import describe, number
+from orchestrator.core.records import Config, Metric
+from orchestrator.core.state import Iteration, State
+
+
+def metric_text(metric: Metric) -> str:
+    """Return a metric as entries print it: four decimals, small or large numbers in scientific form, or the reason."""
+    if metric.value is None:
+        return "N/A" if metric.reason == "missing" else f"N/A ({metric.reason})"
+    if metric.value == 0 or 1e-3 <= abs(metric.value) < 1e5:
+        whole = metric.value == int(metric.value) and abs(metric.value) >= 2
+        return str(int(metric.value)) if whole else f"{metric.value:.4f}"
+    return f"{metric.value:.4e}"
+
+
+def config_text(contract: Contract, config: Config) -> str:
+    """Return the `Config:` line's content: the instruction's keys in its order."""
+    parts = []
+    for key in contract.log_config:
+        rule = contract.key(key)
+        label = "seed" if key == "training.seed" else rule.short if rule else key
+        parts.append(f"{label}={number(configs.get(config, key))}")
+    return ", ".join(parts)
+
+
+def node_text(state: State, it: Iteration) -> str:
+    """Return the `Node:` line's content; a replicate names its node and its count."""
+    node = state.nodes[it.node]
+    parent = "root" if node.parent is None else node.parent
+    text = f"id={node.id}, parent={parent}"
+    if it.proposal.mutation.kind == "replicate":
+        text += f" (replicate {node.iterations.index(it.proposal.iteration) + 1})"
+    return text
+
+
+def render(state: State, it: Iteration) -> str:
+    """Return the entry of a finished iteration, ending with a newline."""
+    contract, proposal, final = state.contract, it.proposal, it.final
+    assert final is not None
+    config = state.config_of(proposal)
+    lines = [
+        f"## Iter {proposal.iteration}: {verdict(state, it)}",
+        f"Node: {node_text(state, it)}",
+        f"Mode/Strategy: {proposal.strategy}",
+        f"Config: {config_text(contract, config)}, simulation_seed={proposal.simulation_seed}",
+        f"Metrics: {_labelled(it, contract.log_metrics)}",
+    ]
+    if contract.log_activity:
+        lines.append(f"Activity: {_labelled(it, contract.log_activity)}")
+    if final.outcome != "ok":
+        lines.append(f"Outcome: {final.outcome}: {' '.join(final.sentence.split())}")
+    if final.keys_idle:
+        lines.append("Idle keys: " + "; ".join(f"{k} ({v})" for k, v in sorted(final.keys_idle.items())))
+    lines += [
+        f"Mutation: {describe(contract, proposal.mutation)}",
+        f"Parent rule: {proposal.parent_rule}",
+        f"Hypothesis: {proposal.hypothesis}",
+    ]
+    if it.reflection:
+        nxt = "root" if it.reflection.next_parent is None else it.reflection.next_parent
+        lines += [f"Observation: {it.reflection.observation}", f"Next: parent={nxt}"]
+    else:
+        lines.append("Observation: (not judged yet)")
+    return "\n".join(lines) + "\n"
+
+
+def _labelled(it: Iteration, pairs: tuple[tuple[str, str], ...]) -> str:
+    return ", ".join(f"{label}={metric_text(it.metric(name))}" for label, name in pairs)

@@ -1,0 +1,276 @@
+"""Confine a step to named files, without network, environment or other processes in reach.
+
+Standard library only: the supervisor loads this file by its path and calls `enter` in the child, after the fork.
+Everyone else calls `best_level`. Levels:
+
+- `bwrap`: own namespaces for files, processes, network, IPC and host name, no capability, an empty `/tmp`. The file
+  tree holds the system's libraries, the step's own interpreter, `read_only` and `writable`; nothing else exists.
+- `landlock` (Linux, no program needed): files outside of the same lists cannot be opened, made, renamed or removed;
+  no TCP (kernel ABI 4); no signals and no abstract sockets to the outside (ABI 6); no ptrace of outside processes,
+  which covers their environment and memory.
+- `none`: nothing but the clean environment, the limits and the process handling of the supervisor.
+
+A level that does not work raises; it is never replaced by a weaker one silently.
+
+What is NOT stopped, at any level: errors in the kernel and in GPU drivers; use of CPU, memory and GPU; time and size
+side channels; anything in the given files themselves, and in the folders of the interpreter, which are readable whole.
+
+At `landlock` in addition: UDP and raw sockets; sockets by path name (a reachable docker.sock is a way out); seeing that
+files exist, their sizes, and changing mode, owner, times or attributes of files that the user owns; the list of
+processes and their command lines; System V and POSIX shared memory by descriptor; before ABI 3 truncation, before 5
+device ioctls. It has no private `/tmp` and no `/dev/shm`: set TMPDIR below a writable path (workers that share memory
+through `/dev/shm` do not work). A read-only path inside a writable one is refused, because Landlock can only widen.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import subprocess
+import sys
+from typing import Any, Literal
+
+Level = Literal["bwrap", "landlock", "none"]
+Json = dict[str, Any]
+
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+"""Programs and libraries of the system; links are kept as links."""
+SYSTEM_FILES = (
+    "/etc/alternatives",
+    "/etc/group",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/localtime",
+    "/etc/nsswitch.conf",
+    "/etc/passwd",
+    "/sys/devices/system/cpu",
+    "/sys/devices/system/node",
+)
+"""What libraries ask at their start: addresses, names, time zone, processors. None holds a secret."""
+GPU_FILES = ("/sys", "/proc/driver/nvidia", "/usr/local/cuda", "/etc/nvidia")
+"""Only with devices."""
+DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
+TMP_BYTES = 2**30
+"""Size of the private /tmp under bwrap; it is memory."""
+
+
+class SandboxError(Exception):
+    """The level cannot be applied as asked; the message says why."""
+
+
+def enter(argv: list[str], cwd: str, env: dict[str, str], sandbox: Json) -> tuple[list[str], dict[str, str]]:
+    """Return the command and environment to execute; at level `landlock`, confine this process at once.
+
+    Raises SandboxError; the process must then not go on.
+    """
+    level = sandbox["level"]
+    if level == "bwrap":
+        return bwrap_command(argv, cwd, env, sandbox), {"PATH": "/usr/bin:/bin"}
+    if level == "landlock":
+        confine(argv, sandbox)
+    elif level != "none":
+        raise SandboxError(f"unknown sandbox level {level!r}: expected bwrap, landlock or none")
+    return argv, env
+
+
+@functools.cache
+def best_level() -> Level:
+    """Return the strongest level that really works on this machine (tries it once, about 20 ms)."""
+    if why_not("bwrap") is None:
+        return "bwrap"
+    return "landlock" if why_not("landlock") is None else "none"
+
+
+@functools.cache
+def why_not(level: Level) -> str | None:
+    """Return None when `level` works here, else one sentence that says why it does not."""
+    if level == "none":
+        return None
+    if level == "landlock":
+        return None if landlock_abi() >= 1 else "the kernel has no Landlock"
+    try:
+        command = bwrap_command(["/bin/true"], "/", {}, {"read_only": [], "writable": [], "devices": []})
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
+    except (SandboxError, OSError, subprocess.SubprocessError) as error:
+        return str(error)
+    return None if done.returncode == 0 else f"bwrap failed: {done.stderr.strip()}"
+
+
+def hide_environment() -> None:
+    """Make this process's environment and memory unreadable for other processes of the same user (Linux).
+
+    For the engine, which holds the key: its children's sandboxes may be weak. Core dumps and debuggers go with it.
+    """
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE
+
+
+# --- what an interpreter needs --------------------------------------------------------------------------------------
+
+
+def interpreter_paths(program: str, path: str | None = None) -> list[str]:
+    """Return the folders that a Python program needs: its virtual environment and the installation it was made from.
+
+    Follows the links of `program` one by one. A folder counts only if it is an environment (pyvenv.cfg) or holds
+    lib/pythonX.Y/os.py, so that a link in a home folder's bin/ does not open the home folder.
+    """
+    import shutil
+
+    found: list[str] = []
+    step = shutil.which(program, path=path) or program
+    for _ in range(40):
+        step = os.path.join(os.path.realpath(os.path.dirname(step)), os.path.basename(step))
+        _add_prefix(os.path.dirname(os.path.dirname(step)), found)
+        if not os.path.islink(step):
+            break
+        step = os.path.normpath(os.path.join(os.path.dirname(step), os.readlink(step)))
+    return [prefix for prefix in found if not _inside(prefix, ("/usr",))]
+
+
+def _add_prefix(prefix: str, found: list[str]) -> None:
+    config = os.path.join(prefix, "pyvenv.cfg")
+    if prefix == "/" or prefix in found:
+        return
+    if os.path.isfile(config):
+        found.append(prefix)
+        with open(config, encoding="utf-8") as file:
+            for line in file:
+                key, _, value = line.partition("=")
+                if key.strip() == "home":
+                    _add_prefix(os.path.dirname(os.path.realpath(value.strip())), found)
+    elif _has_library(prefix):
+        found.append(prefix)
+
+
+def _has_library(prefix: str) -> bool:
+    library = os.path.join(prefix, "lib")
+    names = os.listdir(library) if os.path.isdir(library) else []
+    return any(name.startswith("python3") and os.path.isfile(os.path.join(library, name, "os.py")) for name in names)
+
+
+def _inside(path: str, folders: tuple[str, ...] | list[str]) -> bool:
+    return any(path == folder or path.startswith(folder.rstrip("/") + "/") for folder in folders)
+
+
+# --- bubblewrap -----------------------------------------------------------------------------------------------------
+
+
+def bwrap_command(argv: list[str], cwd: str, env: dict[str, str], sandbox: Json) -> list[str]:
+    """Return the command line that runs `argv` under bwrap. Raises SandboxError when there is no bwrap."""
+    import shutil
+
+    program = shutil.which("bwrap", path=os.environ.get("PATH", "") + ":/usr/bin:/bin:/usr/local/bin")
+    if program is None:
+        raise SandboxError("there is no bwrap on this machine (Debian, Fedora: package bubblewrap)")
+    command = [program, "--unshare-all", "--die-with-parent", "--cap-drop", "ALL", "--clearenv"]
+    for key, value in env.items():
+        command += ["--setenv", key, value]
+    for path in SYSTEM:
+        if os.path.islink(path):
+            command += ["--symlink", os.readlink(path), path]
+        elif os.path.isdir(path):
+            command += ["--ro-bind", path, path]
+    devices = list(sandbox.get("devices", ()))
+    command += ["--proc", "/proc", "--dev", "/dev", "--size", str(TMP_BYTES), "--tmpfs", "/tmp"]
+    for path in (*SYSTEM_FILES, *(GPU_FILES if devices else ())):
+        if not _inside(path, SYSTEM):
+            command += ["--ro-bind-try", path, path]
+    for device in devices:
+        command += ["--dev-bind", device, device]
+    binds = [(path, "--ro-bind") for path in interpreter_paths(argv[0], env.get("PATH"))]
+    binds += [(os.path.abspath(path), "--ro-bind") for path in sandbox["read_only"]]
+    binds += [(os.path.abspath(path), "--bind") for path in sandbox["writable"]]
+    for path, option in sorted(binds, key=lambda bind: bind[0].count("/")):  # a folder before what lies in it
+        command += [option, path, path]
+    return [*command, "--chdir", cwd, "--", *argv]
+
+
+# --- Landlock -------------------------------------------------------------------------------------------------------
+
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446
+EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+REFER, TRUNCATE, IOCTL_DEV = 1 << 13, 1 << 14, 1 << 15
+FOR_FILES = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE | IOCTL_DEV
+READ = EXECUTE | READ_FILE | READ_DIR
+FILE_RIGHTS = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 4: (1 << 15) - 1, 5: (1 << 16) - 1}
+TCP = 0b11
+"""Bind and connect (ABI 4)."""
+SCOPES = 0b11
+"""Abstract sockets and signals (ABI 6)."""
+
+
+class Ruleset(ctypes.Structure):
+    """struct landlock_ruleset_attr."""
+
+    _fields_ = (("fs", ctypes.c_uint64), ("net", ctypes.c_uint64), ("scoped", ctypes.c_uint64))
+
+
+class PathBeneath(ctypes.Structure):
+    """struct landlock_path_beneath_attr."""
+
+    _pack_ = 1
+    _fields_ = (("allowed", ctypes.c_uint64), ("parent", ctypes.c_int32))
+
+
+def _syscall(number: int, *arguments: Any) -> int:
+    result = int(ctypes.CDLL(None, use_errno=True).syscall(number, *arguments))
+    if result < 0:
+        code = ctypes.get_errno()
+        raise SandboxError(f"Landlock call {number}: {os.strerror(code)}")
+    return result
+
+
+@functools.cache
+def landlock_abi() -> int:
+    """Return the kernel's Landlock version, 0 without Landlock."""
+    if not sys.platform.startswith("linux") or platform.machine() == "alpha":  # the one with other call numbers
+        return 0
+    try:
+        return _syscall(CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    except SandboxError:
+        return 0
+
+
+def confine(argv: list[str], sandbox: Json) -> None:
+    """Confine this process and all it will start, for ever. Raises SandboxError."""
+    abi = landlock_abi()
+    if abi < 1:
+        raise SandboxError("the kernel has no Landlock")
+    read_only = [os.path.realpath(path) for path in sandbox["read_only"]]
+    writable = [os.path.realpath(path) for path in sandbox["writable"]]
+    for path in read_only:
+        if _inside(path, writable):
+            raise SandboxError(f"Landlock cannot make {path} read-only inside a writable folder")
+    devices = list(sandbox.get("devices", ()))
+    rights = FILE_RIGHTS[min(abi, 5)]
+    attribute = Ruleset(rights, TCP, SCOPES)
+    size = 8 if abi < 4 else 16 if abi < 6 else 24
+    rules = _syscall(CREATE_RULESET, ctypes.byref(attribute), ctypes.c_size_t(size), ctypes.c_uint32(0))
+    optional = [*SYSTEM, *SYSTEM_FILES, "/proc", *(GPU_FILES if devices else ())]
+    for path in filter(os.path.exists, optional):
+        _allow(rules, path, READ & rights)
+    for path in [*interpreter_paths(argv[0]), *read_only]:
+        _allow(rules, path, READ & rights)
+    for path in [*filter(os.path.exists, DEVICES), *devices]:
+        _allow(rules, path, (READ_FILE | WRITE_FILE | TRUNCATE | IOCTL_DEV) & rights)
+    for path in writable:
+        _allow(rules, path, rights & ~EXECUTE)
+    ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
+    _syscall(RESTRICT_SELF, ctypes.c_int(rules), ctypes.c_uint32(0))
+    os.close(rules)
+
+
+def _allow(rules: int, path: str, rights: int) -> None:
+    """Allow `rights` on a file, or on a folder and all below it."""
+    try:
+        descriptor = os.open(path, getattr(os, "O_PATH", 0) | os.O_CLOEXEC)
+    except OSError as error:
+        raise SandboxError(f"sandbox path {path}: {error.strerror}") from error
+    try:
+        rule = PathBeneath(rights if os.path.isdir(path) else rights & FOR_FILES, descriptor)
+        _syscall(ADD_RULE, ctypes.c_int(rules), ctypes.c_int(1), ctypes.byref(rule), ctypes.c_uint32(0))
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,76 @@
+"""One-key moves inside the contract's ranges: what can be tried next from a node.
+
+Numbers move on a log scale. A move is a half decade at first; when both half-decade neighbours of a node are taken,
+a quarter decade, so that the search first finds the region and then refines it.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+from orchestrator.core import configs
+from orchestrator.core.contract import KeyRule
+from orchestrator.core.records import Change, Config, Record
+
+Direction = Literal["up", "down", "other"]
+DECADES = (0.5, 0.25)
+
+
+class Move(Record):
+    """A change of one key, in a direction."""
+
+    change: Change
+    direction: Direction
+
+
+def round_to(value: float, digits: int) -> float:
+    """Return `value` rounded to significant digits."""
+    return float(f"{value:.{digits - 1}e}")
+
+
+def number_moves(rule: KeyRule, old: float, decades: float) -> list[Move]:
+    """Return the moves of a number by a factor 10^decades, clipped to the range; integers move by at least 1."""
+    moves = []
+    directions: tuple[tuple[Direction, int], ...] = (("up", 1), ("down", -1))
+    for direction, sign in directions:
+        if old == 0:
+            if sign < 0 or rule.high is None:
+                continue
+            small = rule.low if rule.low else rule.high * 10**-3
+            new: float = small
+        else:
+            new = old * 10 ** (sign * decades)
+        if rule.type == "int":
+            new = max(old + 1, round(new)) if sign > 0 else min(old - 1, round(new))
+        low = -math.inf if rule.low is None else rule.low
+        high = math.inf if rule.high is None else rule.high
+        new = min(max(new, low), high)
+        value: Any = int(new) if rule.type == "int" else round_to(new, 2)
+        if value != old and low <= value <= high:
+            moves.append(Move(change=Change(key=rule.key, old=_typed(rule, old), new=value), direction=direction))
+    return moves
+
+
+def _typed(rule: KeyRule, value: Any) -> Any:
+    return int(value) if rule.type == "int" else value
+
+
+def key_moves(rule: KeyRule, config: Config, decades: float) -> list[Move]:
+    """Return the moves of one key from a config: up, down, or to another allowed value."""
+    old = configs.get(config, rule.key)
+    if rule.type == "bool":
+        return [Move(change=Change(key=rule.key, old=old, new=not old), direction="other")]
+    if rule.allowed:
+        if old not in rule.allowed:
+            return []
+        at = rule.allowed.index(old)
+        sides: list[tuple[Direction, int]] = [("up", at + 1), ("down", at - 1)]
+        return [
+            Move(change=Change(key=rule.key, old=old, new=rule.allowed[i]), direction=d)
+            for d, i in sides
+            if 0 <= i < len(rule.allowed)
+        ]
+    if rule.type in ("int", "float") and (rule.low is not None or rule.high is not None):
+        return number_moves(rule, float(old), decades)
+    return []

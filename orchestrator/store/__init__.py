@@ -1,0 +1,1 @@
+"""Durable files: the journal and atomic whole-file writes."""

@@ -1,0 +1,1 @@
+"""Git: the exploration's own repository."""

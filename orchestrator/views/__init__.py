@@ -1,0 +1,1 @@
+"""What people look at while an exploration runs, and afterwards."""

@@ -1,0 +1,148 @@
+"""One line of text for each thing that happens: what a log, a pipe or a non-terminal sees."""
+
+from __future__ import annotations
+
+from orchestrator.core import tree
+from orchestrator.core.classify import verdict
+from orchestrator.core.events import Alarm, Event, Opened, Refused, RegimeReady, RunEnded, RunReserved, Session, Turned
+from orchestrator.core.mutation import describe
+from orchestrator.core.records import Proposal
+from orchestrator.core.state import Iteration, State
+from orchestrator.core.stats import noise, summarise
+from orchestrator.formats.entry import metric_text
+
+
+def duration(seconds: float) -> str:
+    """Return a duration as people say it: `42 s`, `3 min 05 s`, `2 h 10 min`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def event_line(event: Event, state: State) -> str | None:
+    """Return the line of an event, or None for one that people need not see."""
+    match event.body:
+        case Opened() as opened:
+            return f"opened {opened.exploration}: profile {opened.profile}, device {opened.device}, seed {opened.seed}"
+        case Session() as session:
+            return (
+                f"session {session.session}: scientist {session.scientist}, {session.slots} slot(s), "
+                f"sandbox {session.sandbox}, up to iteration {session.iterations}; {_found(state)}"
+            )
+        case RegimeReady() as regime:
+            return f"regime {regime.name} ready: {preflight_line(regime, state.contract.primary.name)}"
+        case Turned() as turned:
+            return "\n".join(proposal_line(state, p) for p in turned.turn.proposals) or None
+        case Refused() as refused:
+            return f"refused ({refused.scientist}, try {refused.attempt}): {refused.reason}"
+        case RunReserved() as run if run.attempt > 1:
+            source = f" from the checkpoint of attempt {run.resumes}" if run.resumes else ""
+            return f"iter {run.iteration}: attempt {run.attempt}{source}"
+        case RunEnded() as ended:
+            return ended_line(state, ended)
+        case Alarm() as alarm:
+            return f"alarm ({alarm.kind}): {alarm.sentence}"
+    return None
+
+
+def _found(state: State) -> str:
+    done = len(state.done)
+    return f"{done} iteration(s) are there already" if done else "nothing has run yet"
+
+
+def preflight_line(regime: RegimeReady, primary: str) -> str:
+    """Return oracle, null and ceiling of the primary metric in one phrase."""
+    found = regime.preflight
+    parts = [
+        f"{name} {metric_or_none(found.get(name, {}).get(primary))}"
+        for name in ("oracle", "null", "ceiling")
+        if found.get(name)
+    ]
+    return f"{primary}: " + ", ".join(parts) if parts else "no preflight"
+
+
+def metric_or_none(value: object) -> str:
+    """Return a preflight number for display."""
+    return f"{value:.4f}" if isinstance(value, int | float) else "none"
+
+
+def proposal_line(state: State, proposal: Proposal) -> str:
+    """Return what is about to run and why."""
+    parent = "root" if proposal.parent is None else proposal.parent
+    change = describe(state.contract, proposal.mutation)
+    return f"iter {proposal.iteration}: {proposal.strategy}, parent={parent}, {change}"
+
+
+def ended_line(state: State, ended: RunEnded) -> str:
+    """Return how a run ended."""
+    it = state.iterations[ended.iteration]
+    if ended.outcome != "ok":
+        again = "" if it.final else " (tried again)"
+        return f"iter {ended.iteration}: {ended.outcome}{again}: {ended.sentence}"
+    name = state.contract.primary.name
+    value = metric_text(it.metric(name))
+    return f"iter {ended.iteration}: {verdict(state, it)}, {name}={value} in {duration(ended.seconds)}"
+
+
+def best_line(state: State) -> str:
+    """Return the best node so far with its error."""
+    node, name = tree.best(state), state.contract.primary.name
+    if node is None:
+        return "best so far: none"
+    summary = summarise(state, node, name)
+    floor = noise(state, name)
+    spread = f", noise sd {floor.sd:.4f} ({floor.degrees} d.o.f.)" if floor.sd is not None else ""
+    return f"best so far: node {node.id}, {name} {summary.mean:.4f} (n={summary.n}{spread})"
+
+
+def seconds_per_iteration(state: State) -> float | None:
+    """Return the mean wall time of finished runs, or None."""
+    times = [it.final.seconds for it in state.done if it.final and it.final.seconds > 0]
+    return sum(times) / len(times) if times else None
+
+
+def left_line(state: State, iterations: int, running_s: float = 0.0) -> str:
+    """Return how much is left to do and about how long that takes."""
+    left, each = iterations - len(state.done), seconds_per_iteration(state)
+    if left <= 0:
+        return f"{len(state.done)} of {iterations} iterations done"
+    if each is None:
+        return f"0 of {iterations} iterations done"
+    return f"{len(state.done)} of {iterations} done, about {duration(max(0.0, left * each - running_s))} left"
+
+
+def tree_lines(state: State, block: int) -> list[tuple[int, Iteration]]:
+    """Return (depth, iteration that created the node) of a block's nodes in tree order."""
+    nodes = tree.block_nodes(state, block)
+    inside = {n.id for n in nodes}
+    children: dict[int | None, list[int]] = {}
+    for node in nodes:
+        children.setdefault(node.parent if node.parent in inside else None, []).append(node.id)
+    rows: list[tuple[int, Iteration]] = []
+    stack = [(0, i) for i in reversed(children.get(None, []))]
+    while stack:
+        depth, i = stack.pop()
+        rows.append((depth, state.iterations[i]))
+        stack.extend((depth + 1, c) for c in reversed(children.get(i, [])))
+    return rows
+
+
+def node_line(state: State, depth: int, it: Iteration) -> str:
+    """Return a node of the tree: id, mutation, mean metric with its error, verdict."""
+    node, name = state.nodes[it.node], state.contract.primary.name
+    summary = summarise(state, node, name)
+    what = describe(state.contract, it.proposal.mutation)
+    if it.final is None:
+        result = "running"
+    elif summary.mean is None:
+        result = it.outcome if it.outcome != "ok" else f"no {name} ({summary.reason})"
+    else:
+        error = f" ± {summary.standard_error:.4f}" if summary.standard_error is not None else ""
+        result = f"{summary.mean:.4f}{error} {verdict(state, it)}"
+        result += f", n={summary.n}" if summary.n > 1 else ""
+    leader = tree.best(state)
+    star = " *" if leader is not None and leader.id == node.id else ""
+    return f"{'  ' * depth}{node.id}: {what}  {result}{star}"
