@@ -98,7 +98,7 @@ def load_sandbox() -> ModuleType:
 
 
 def become(step: Json, guard: int, output: int) -> NoReturn:
-    """Turn this process, fresh from the fork, into the step's program: tied to its guard, confined, with clean files."""
+    """Turn this process, fresh from the fork, into the step's program: tied to its guard, confined, with no files."""
     try:
         os.setsid()
         prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

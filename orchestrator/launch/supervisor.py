@@ -129,7 +129,7 @@ class Watched:
         """Measure `out/` now and then (at most a twentieth of the time goes into it); return whether it is over."""
         if now < self.folder_due:
             return False
-        over = folder_bytes(self.out) > self.limits["folder_bytes"]
+        over = folder_bytes(self.out) > int(self.limits["folder_bytes"])
         spent = time.monotonic() - now
         self.folder_due = now + min(60.0, max(1.0, 20 * spent))
         return over
@@ -213,7 +213,7 @@ class Run:
     def _wait_s(self, now: float, kill_at: float | None) -> float:
         """Return how long nothing can become due."""
         limits = self.limits
-        due = [1.0, limits["silence_s"] / 4]
+        due: list[float] = [1.0, limits["silence_s"] / 4]
         if kill_at is not None:
             due.append(kill_at - now)
         elif self.reason is None:
