@@ -251,7 +251,10 @@ class Run:
                     self.log("the guard did not answer: killed")
                     os.kill(pid, signal.SIGKILL)
                     kill_at = now + guard.KILL_PATIENCE_S
-        return self._collect(orders, reports, output, output in open_files)
+        code = self._collect(orders, reports, output, output in open_files)
+        if 128 < code <= 192 and (step.get("sandbox") or {}).get("level") == "bwrap":
+            return 128 - code  # how bwrap says that the program inside was killed by a signal
+        return code
 
     def _pump(self, output: int) -> bool:
         """Move what the step printed to the log; return whether more may come."""
