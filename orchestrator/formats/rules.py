@@ -17,9 +17,8 @@ from orchestrator.formats.draft import DraftCondition
 from orchestrator.formats.markdown import plain
 
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
-_END = r"\s*(?=$|[)\]—–;,.(]|-\s|#)"
-_RANGE = re.compile(rf"[\[(]?\s*({NUMBER})\s*(?:to|-|–|—|\.\.|,)\s*({NUMBER})\s*[\])]?{_END}")
-_SPACED = re.compile(rf"({NUMBER})\s*(?:to|–|—|\.\.)\s*({NUMBER}){_END}")
+_END = r"\s*(?=$|[)\]—–(#]|-\s|\.(?:\s|$))"
+_RANGE = re.compile(rf"[\[(]?\s*({NUMBER})\s*(?:to|-|–|—|\.\.)\s*({NUMBER})\s*[\])]?{_END}")
 _MARKED_RANGE = re.compile(r"\b[Rr]ange\s*:\s*(.*)$")
 _MARKED_VALUES = re.compile(r"\b(?:[Vv]alues|[Oo]ptions|[Cc]hoose from|[Aa]llowed)\s*:\s*(.*)$")
 _CAN_TRY = re.compile(r"\bcan try ([\w.+-]+)")
