@@ -42,17 +42,17 @@ class Compiled:
 
 
 def compile_contract(
-    draft: InstructionDraft, schema: SystemSchema, spec: Exploration, config: Document, profile: str, name: str
+    name: str, draft: InstructionDraft, schema: SystemSchema, spec: Exploration, config: Document, profile: str
 ) -> Contract:
     """Return the contract of exploration `name`; raises InstructionError with every problem on its own line."""
-    compiled = compile_all(draft, schema, spec, config, profile, name)
+    compiled = compile_all(name, draft, schema, spec, config, profile)
     if compiled.contract is None:
         raise InstructionError("\n".join(f"{p.where}: {p.text}" for p in compiled.stops))
     return compiled.contract
 
 
 def compile_all(
-    draft: InstructionDraft, schema: SystemSchema, spec: Exploration, config: Document, profile: str, name: str
+    name: str, draft: InstructionDraft, schema: SystemSchema, spec: Exploration, config: Document, profile: str
 ) -> Compiled:
     """Return the contract, or None, with every problem and warning."""
     work = _Work(draft, schema, spec, config, profile)
@@ -351,14 +351,14 @@ class _Work:
             way = item.direction or (known.direction if known.direction not in (None, "none") else "max")
             aliases = tuple(dict.fromkeys(n for n in (item.name, *item.aliases, *known.aliases) if n != name))
             found.setdefault(name, MetricRule(
-                name=name, role="primary" if name == primary else "secondary", direction=way,  
+                name=name, role="primary" if name == primary else "secondary", direction=way,
                 target=item.target if item.direction == "target" else known.target, aliases=aliases, source=where,
             ))  # fmt: skip
         if primary and primary not in found:
             known = self.schema.metric(primary)
             way = known.direction if known and known.direction not in (None, "none") else "max"
             found[primary] = MetricRule(
-                name=primary, role="primary", direction=way, target=known.target if known else None,  
+                name=primary, role="primary", direction=way, target=known.target if known else None,
                 source="exploration.yaml: primary",
             )  # fmt: skip
         return tuple(sorted(found.values(), key=lambda m: m.role != "primary"))
