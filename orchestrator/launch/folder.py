@@ -125,10 +125,13 @@ def read_file(path: Path, limit: int, *, root: Path | None = None) -> bytes:
         descriptor = _open_at(name, flags, at, path)
     finally:
         os.close(at)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise UntrustedFileError(f"{path}: expected a regular file")
-        content = file.read(limit + 1)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            content = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
     if len(content) > limit:
         raise UntrustedFileError(f"{path}: expected at most {limit} bytes, found more")
     return content

@@ -35,7 +35,7 @@ from typing import Any, Literal
 Level = Literal["bwrap", "landlock", "none"]
 Json = dict[str, Any]
 
-SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
+SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store", "/gnu/store")
 """Programs and libraries of the system; links are kept as links."""
 SYSTEM_FILES = (
     "/etc/alternatives",

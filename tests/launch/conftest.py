@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.launch import folder
 from orchestrator.launch.local import LocalLauncher
 from orchestrator.launch.scripted import ScriptedLauncher, ScriptedRun
 from orchestrator.ports import LaunchSpec, Limits, Sandbox, Step
@@ -167,6 +166,3 @@ def nothing_left(tmp_path):
 def read_json(path):
     """Return a JSON file's content."""
     return json.loads(path.read_text())
-
-
-__all__ = ["TOY", "folder"]
