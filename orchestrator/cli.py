@@ -29,6 +29,7 @@ SOURCE_ROOT = Path(__file__).resolve().parent.parent
 def parser() -> argparse.ArgumentParser:
     """Return the whole command line."""
     top = argparse.ArgumentParser(prog="orchestrator", description="LLM-in-the-loop experiment orchestrator")
+    top.add_argument("--home", type=Path, default=SOURCE_ROOT, help="folder of explorations/, instructions/, models/, trainers/")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     explore = commands.add_parser("explore", help="open an exploration or continue it")
     _common(explore)
@@ -85,12 +86,12 @@ def explore(arguments: argparse.Namespace) -> int:
     """Open an exploration or continue it."""
     from orchestrator.engine import opening
 
-    setup = opening.load(SOURCE_ROOT, arguments.name, opening.Wishes.of(arguments))
+    setup = opening.load(arguments.home, arguments.name, opening.Wishes.of(arguments))
     if arguments.fresh:
         moved = opening.set_aside(setup.paths)
         if moved:
             print(f"set aside: {moved}")
-            setup = opening.load(SOURCE_ROOT, arguments.name, opening.Wishes.of(arguments))
+            setup = opening.load(arguments.home, arguments.name, opening.Wishes.of(arguments))
     default = max(setup.contract.n_iter_block, opening.asked_for(setup) or 0)
     return _run(setup, arguments, arguments.iterations or default)
 
@@ -99,7 +100,7 @@ def resume(arguments: argparse.Namespace) -> int:
     """Continue an exploration to the total that was asked for last."""
     from orchestrator.engine import opening
 
-    setup = opening.load(SOURCE_ROOT, arguments.name, opening.Wishes.of(arguments))
+    setup = opening.load(arguments.home, arguments.name, opening.Wishes.of(arguments))
     total = opening.asked_for(setup)
     if total is None:
         raise errors.UserError(f"nothing to resume in {setup.paths.out}: start with `make explore EXP={setup.name}`")
@@ -184,7 +185,7 @@ def status(arguments: argparse.Namespace) -> int:
     from orchestrator.engine import opening
     from orchestrator.views import status as view
 
-    paths = opening.paths_of(SOURCE_ROOT, arguments.name, arguments.root)
+    paths = opening.paths_of(arguments.home, arguments.name, arguments.root)
     print(view.show(paths))
     return errors.EXIT_DONE
 
@@ -195,7 +196,7 @@ def lint(arguments: argparse.Namespace) -> int:
 
     if (arguments.name is None) == (arguments.file is None):
         raise errors.UserError("lint needs EXP=<exploration> or FILE=<instruction.md>, one of them")
-    report = opening.lint(SOURCE_ROOT, arguments.name, arguments.file)
+    report = opening.lint(arguments.home, arguments.name, arguments.file)
     print(report.text)
     return errors.EXIT_DONE if report.ok else errors.EXIT_USAGE
 

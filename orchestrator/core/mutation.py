@@ -24,7 +24,7 @@ def number(value: Any) -> str:
         return str(value)
     if isinstance(value, int) or value == 0 or (value == int(value) and 1 <= abs(value) < 1e6):
         return str(int(value))
-    if 0.01 <= abs(value) < 1e6:
+    if 0.1 <= abs(value) < 1e6:
         return f"{value:.4g}"
     mantissa, exponent = f"{value:.2E}".split("E")
     return f"{float(mantissa):g}E{int(exponent)}"

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import signal
+from pathlib import Path
 from typing import Any
 
 from orchestrator.core.records import Metric, Outcome
@@ -48,14 +49,14 @@ def judge(setup: Setup, run: RunPaths, record: ExitRecord | None) -> Verdict:
 def judge_step(run: RunPaths, record: ExitRecord | None) -> str | None:
     """Return why a folder's steps failed, or None when they ended well (for steps that leave no result)."""
     if record is None:
-        return f"its supervisor vanished; see {run.supervisor_log}"
+        return f"its supervisor vanished; see {_short(run.supervisor_log)}"
     if record.returncode == 0 and record.reason is None:
         return None
     return _failure(run, record).sentence
 
 
 def _failure(run: RunPaths, record: ExitRecord) -> Verdict:
-    where = f"see {run.stdout}"
+    where = f"see {_short(run.stdout)}"
     if record.reason == "cancelled":
         return Verdict("killed", record.sentence or "cancelled by request", "cancelled")
     if record.reason is not None:
@@ -73,6 +74,11 @@ def _failure(run: RunPaths, record: ExitRecord) -> Verdict:
     last = _last_line(run)
     name = f"signal {number}" if number else f"exit code {code}"
     return Verdict("crashed", f"{record.step} ended with {name}: {last}; {where}", f"{name}: {_shape(last)}")
+
+
+def _short(path: Path) -> str:
+    """Return a path below the output folder, e.g. `runs/0003-1/stdout.log`."""
+    return "/".join(path.parts[-3:] if path.suffix else path.parts[-2:])
 
 
 def _told(run: RunPaths) -> str:
@@ -134,7 +140,7 @@ def _with_primary(setup: Setup, run: RunPaths, metrics: dict[str, Metric], idle:
 
 
 def _rejected(run: RunPaths, why: str) -> Verdict:
-    return Verdict("rejected", f"the result was not accepted: {why}; see {run.root}", f"rejected: {_shape(why)}")
+    return Verdict("rejected", f"the result was not accepted: {why}; see {_short(run.root)}", f"rejected: {_shape(why)}")
 
 
 def _by_name(setup: Setup, logged: dict[str, Metric]) -> dict[str, Metric]:
@@ -158,9 +164,9 @@ def _format(setup: Setup, name: str) -> str | None:
 def _agree(logged: Metric, written: Metric, form: str | None) -> bool:
     if logged.value is None or written.value is None:
         return logged.value is None and written.value is None
-    if form is not None:
-        return math.isclose(logged.value, float(form % written.value), rel_tol=1e-9, abs_tol=1e-12)
-    return math.isclose(logged.value, written.value, rel_tol=1e-4, abs_tol=1e-12)
+    if math.isclose(logged.value, written.value, rel_tol=1e-6, abs_tol=1e-12):
+        return True
+    return form is not None and math.isclose(logged.value, float(form % written.value), rel_tol=1e-9, abs_tol=1e-12)
 
 
 def _shown(metric: Metric) -> str:

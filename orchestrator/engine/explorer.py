@@ -28,10 +28,9 @@ from orchestrator.errors import (
     JournalError,
     NeedsPersonError,
     RefusedError,
-    UserError,
 )
 from orchestrator.scientist.offline import OfflineScientist
-from orchestrator.ports import Limits
+from orchestrator.ports import LaunchSpec, Limits
 from orchestrator.store.journal import Journal
 
 POLL_S = 0.1
@@ -68,14 +67,19 @@ class Explorer:
                 self._collect()
                 if self.stopping:
                     return self._stop()
-                code = self._guard() or self._turn(iterations)
-                if code is not None:
-                    self._views.publish(self.state)
-                    return code
-                self._launch()
+                code = self._step(iterations)
                 self._views.publish(self.state)
+                if code is not None:
+                    return code
                 if self.state.open_iterations:
                     self._wait(iterations)
+
+    def _step(self, iterations: int) -> int | None:
+        for step in (self._guard, lambda: self._turn(iterations), self._launch):
+            code = step()
+            if code is not None:
+                return code
+        return None
 
     # Events
 
@@ -191,7 +195,6 @@ class Explorer:
     def _alarm(self, kind: str, sentence: str) -> int:
         last = max((it.proposal.iteration for it in self.state.done), default=0)
         self._append(Alarm(session=self.state.sessions, kind=kind, iteration=last, sentence=sentence))
-        self.observer.say(f"stopped: {sentence}")
         return EXIT_NEEDS_PERSON
 
     def _stop(self) -> int:
@@ -246,19 +249,31 @@ class Explorer:
 
     # Launching
 
-    def _launch(self) -> None:
+    def _launch(self) -> int | None:
         for it in self.state.open_iterations:
             if it.attempts and it.attempts[-1].ended is None:
                 continue
-            self._regime(it)
+            try:
+                self._regime(it)
+            except NeedsPersonError as error:
+                return self._alarm("preflight", str(error))
             number = len(it.attempts) + 1
             resumes = self._resume_from(it, number)
             spec = orders.build(self.setup, self.adapters, self.state, it, number)
             session = self.state.sessions
             self._append(RunReserved(iteration=it.proposal.iteration, attempt=number, session=session, resumes=resumes))
-            run = self.setup.paths.run(it.proposal.iteration, number)
-            self.adapters.launcher.submit(run.root, spec)
             self._submitted[it.proposal.iteration, number] = time.monotonic()
+            self._submit(it, spec)
+        return None
+
+    def _submit(self, it: Iteration, spec: LaunchSpec) -> None:
+        attempt = it.attempts[-1]
+        run = self.setup.paths.run(it.proposal.iteration, attempt.number)
+        try:
+            self.adapters.launcher.submit(run.root, spec)
+        except OSError as error:
+            if self.adapters.launcher.revoke(run.root):  # else a supervisor has claimed it: the folder decides
+                self._end(it, attempt, evaluate.Verdict("killed", f"not started: {error}", "not started"), lost=False)
 
     def _resume_from(self, it: Iteration, number: int) -> int | None:
         new = self.setup.paths.run(it.proposal.iteration, number)
@@ -274,13 +289,9 @@ class Explorer:
         known = any(r.regime == sha for r in self.state.regimes)
         if known and (self.setup.spec.command or self.setup.paths.regime(sha).preflight.exists()):
             return
-        self.observer.say(f"generating data, simulation seed {configs.get(config, 'simulation.seed')}, and measuring "
-                          "oracle, null and ceiling")  # fmt: skip
-        try:
-            found = regimes.ready(self.setup, self.adapters, config, it.proposal.code, lambda: self._tick(0))
-        except NeedsPersonError as error:
-            self._alarm("preflight", str(error))
-            raise
+        seed = configs.get(config, "simulation.seed")
+        self.observer.say(f"simulation seed {seed}: generating data, then measuring oracle, null and ceiling")
+        found = regimes.ready(self.setup, self.adapters, config, it.proposal.code, lambda: self._tick(0))
         if not known:
             self._append(found)
 
@@ -312,5 +323,3 @@ class Explorer:
                     live.append(read_live(self.setup.paths, it, attempt.number))
         self.observer.tick(self.state, live, iterations)
 
-
-__all__ = ["Explorer", "UserError"]

@@ -46,7 +46,7 @@ def render(state: State, it: Iteration) -> str:
     assert final is not None
     config = state.config_of(proposal)
     lines = [
-        f"## Iter {proposal.iteration}: {verdict(state, it)}",
+        f"## Iter {proposal.iteration}: {verdict(state, it).lower()}",
         f"Node: {node_text(state, it)}",
         f"Mode/Strategy: {proposal.strategy}",
         f"Config: {config_text(contract, config)}, simulation_seed={proposal.simulation_seed}",

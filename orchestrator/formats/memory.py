@@ -159,7 +159,8 @@ def _emerging(state: State) -> list[str]:
     measured = "not measured yet" if floor.sd is None else f"{floor.sd:.4f} ({floor.degrees} d.o.f.)"
     counts: dict[str, int] = {}
     for it in state.done:
-        counts[verdict(state, it)] = counts.get(verdict(state, it), 0) + 1
+        name = verdict(state, it).lower()
+        counts[name] = counts.get(name, 0) + 1
     tally = ", ".join(f"{n} {name}" for name, n in counts.items()) or "no finished runs"
     return [
         "### Emerging Observations",

@@ -45,11 +45,19 @@ def number_moves(rule: KeyRule, old: float, decades: float) -> list[Move]:
             new = max(old + 1, round(new)) if sign > 0 else min(old - 1, round(new))
         low = -math.inf if rule.low is None else rule.low
         high = math.inf if rule.high is None else rule.high
-        new = min(max(new, low), high)
+        new = _snapped(min(max(new, low), high), low, high)
         value: Any = int(new) if rule.type == "int" else round_to(new, 2)
         if value != old and low <= value <= high:
             moves.append(Move(change=Change(key=rule.key, old=_typed(rule, old), new=value), direction=direction))
     return moves
+
+
+def _snapped(new: float, low: float, high: float) -> float:
+    """Return the bound that `new` is close to (within 0.15 decades): no step is spent on the rest of the way."""
+    for bound in (low, high):
+        if new > 0 and bound > 0 and math.isfinite(bound) and abs(math.log10(new / bound)) < 0.15:
+            return bound
+    return new
 
 
 def _typed(rule: KeyRule, value: Any) -> Any:

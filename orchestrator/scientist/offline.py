@@ -4,7 +4,7 @@ It proposes the baseline first, then one mutation from the node with the highest
 
 1. *follow*: the node's own mutation improved on its parent: the same key, one more step in the same direction;
 2. *turn back*: it degraded: the same key, the other side of the parent's value;
-3. *next key*: the free key with the fewest trials in this block, in the contract's order. Learning rates go up first
+3. *next key*: the free key with the fewest trials in this block, in the instruction's order. Learning rates go up first
    while the node is below its best class (a short budget rewards large steps), other keys in a hashed direction.
 
 "Improved" and "degraded" mean by more than one pooled standard deviation of replicates once that is known. Keys that
@@ -226,13 +226,14 @@ def _effect(state: State, node: Node) -> str:
 
 
 def _by_trials(state: State, rules: list[KeyRule], block: int) -> list[KeyRule]:
-    order = {key: i for i, key in enumerate(state.contract.order)}
+    listed = [*state.contract.order, *(k.key for k in state.contract.keys)]
+    order = {key: listed.index(key) for key in listed}
     trials = dict.fromkeys((r.key for r in rules), 0)
     for node in tree.block_nodes(state, block):
         for change in state.iterations[node.id].proposal.mutation.changes:
             if change.key in trials:
                 trials[change.key] += 1
-    return sorted(rules, key=lambda r: (trials[r.key], order.get(r.key, len(order)), r.key))
+    return sorted(rules, key=lambda r: (trials[r.key], order[r.key]))
 
 
 def _preferred(state: State, rule: KeyRule, node: Node, iteration: int, decades: float) -> list[Move]:

@@ -48,7 +48,7 @@ def commit_code(folder: Path, source: Path, branch: str, message: str) -> tuple[
     with _repo(folder) as repo, tempfile.TemporaryDirectory() as temporary:
         index = {"GIT_INDEX_FILE": str(Path(temporary) / "index"), "GIT_WORK_TREE": str(source)}
         with repo.git.custom_environment(**_NO_SETTINGS, **index):
-            specs = [*PACKAGES, ":(exclude,glob)**/__pycache__/**"]
+            specs = [*(f":(top){name}" for name in PACKAGES), ":(top,exclude,glob)**/__pycache__/**"]
             repo.git(c=["core.autocrlf=false", "core.fileMode=true"]).add("--force", "--", *specs)
             tree = repo.git.write_tree()
         commit = _commit_tree(repo, tree, message)

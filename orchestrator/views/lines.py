@@ -84,7 +84,7 @@ def ended_line(state: State, ended: RunEnded) -> str:
         return f"iter {ended.iteration}: {ended.outcome}{again}: {ended.sentence}"
     name = state.contract.primary.name
     value = metric_text(it.metric(name))
-    return f"iter {ended.iteration}: {verdict(state, it)}, {name}={value} in {duration(ended.seconds)}"
+    return f"iter {ended.iteration}: {verdict(state, it).lower()}, {name}={value} in {duration(ended.seconds)}"
 
 
 def best_line(state: State) -> str:
@@ -138,10 +138,10 @@ def node_line(state: State, depth: int, it: Iteration) -> str:
     if it.final is None:
         result = "running"
     elif summary.mean is None:
-        result = it.outcome if it.outcome != "ok" else f"no {name} ({summary.reason})"
+        result = str(it.outcome) if it.outcome != "ok" else f"no {name} ({summary.reason})"
     else:
         error = f" ± {summary.standard_error:.4f}" if summary.standard_error is not None else ""
-        result = f"{summary.mean:.4f}{error} {verdict(state, it)}"
+        result = f"{summary.mean:.4f}{error} {verdict(state, it).lower()}"
         result += f", n={summary.n}" if summary.n > 1 else ""
     leader = tree.best(state)
     star = " *" if leader is not None and leader.id == node.id else ""

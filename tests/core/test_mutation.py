@@ -37,7 +37,7 @@ def test_a_change_within_the_rules_passes(driver):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ([change(LR, 3e-3, 0.5)], "range 1E-4 to 0.01 .* nearest: 0.01"),
+        ([change(LR, 3e-3, 0.5)], "range 1E-4 to 1E-2 .* nearest: 1E-2"),
         ([change(LR, 3e-3, 3e-3)], "that is its value already"),
         ([change(BATCH, 8, 9)], "allowed values are 8, 16, 32"),
         ([change(BATCH, 8, "16")], "of type int"),
@@ -89,7 +89,7 @@ def test_a_wrong_derivation_is_refused(driver):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(3e-3, "3E-3"), (1e-5, "1E-5"), (10000, "10000"), (0.05, "0.05"), (True, "True"), (0.0, "0"), (8, "8"), (0, "0"),
+    [(3e-3, "3E-3"), (1e-5, "1E-5"), (10000, "10000"), (0.05, "5E-2"), (0.25, "0.25"), (True, "True"), (0.0, "0"), (8, "8"), (0, "0"),
      (2.5e-4, "2.5E-4"), (1e7, "1E7"), (-0.5, "-0.5")],
 )  # fmt: skip
 def test_numbers_are_spelled_as_the_instructions_spell_them(value, text):

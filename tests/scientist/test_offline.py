@@ -111,8 +111,9 @@ def test_another_seed_gives_other_choices_and_the_same_seed_the_same():
 @pytest.mark.parametrize(
     ("rule", "value", "expected"),
     [
-        (dict(type="float", low=1e-4, high=1e-2), 3e-3, [9.5e-3, 9.5e-4]),
+        (dict(type="float", low=1e-4, high=1e-2), 3e-3, [1e-2, 9.5e-4]),
         (dict(type="float", low=1e-4, high=1e-2), 1e-2, [3.2e-3]),
+        (dict(type="float", low=1e-7, high=1e-3), 1e-5, [3.2e-5, 3.2e-6]),
         (dict(type="int", low=0, high=10), 2, [6, 1]),
         (dict(type="int", low=0, high=10), 0, [1]),
         (dict(type="int", allowed=(8, 16, 32)), 16, [32, 8]),

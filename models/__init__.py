@@ -1,0 +1,1 @@
+"""Learned models, one equation a file. Nothing here knows files, truth or the engine."""

@@ -1,0 +1,291 @@
+"""Find, compile, seal and check an exploration before its engine starts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from orchestrator.core import configs
+from orchestrator.core.contract import Contract
+from orchestrator.core.events import Opened, Session
+from orchestrator.core.exploration import Exploration, read_exploration
+from orchestrator.core.records import Config
+from orchestrator.core.schema import read_schema
+from orchestrator.core.state import fold
+from orchestrator.engine.context import Setup
+from orchestrator.engine.devices import device_kind
+from orchestrator.errors import InstructionError, JournalError, NeedsPersonError, UserError
+from orchestrator.formats import yaml_edit
+from orchestrator.formats.compile import compile_contract
+from orchestrator.formats.instruction import read_instruction
+from orchestrator.paths import Paths
+from orchestrator.store import atomic, journal
+from orchestrator.vcs import git
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the command line asks for; None leaves it to exploration.yaml or to what was opened."""
+
+    root: Path | None = None
+    profile: str | None = None
+    seed: int | None = None
+    origin: str | None = None
+    fresh: bool = False
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Wishes:
+        """Return the wishes of parsed arguments."""
+        found = vars(arguments)
+        return cls(**{name: found[name] for name in ("root", "profile", "seed", "origin", "fresh") if name in found})
+
+
+def paths_of(home: Path, name: str, root: Path | None) -> Paths:
+    """Return the paths of a known exploration.
+
+    Raises:
+        UserError: unknown name; lists the known ones.
+    """
+    folder = home / "explorations"
+    known = sorted(p.parent.name for p in folder.glob("*/exploration.yaml"))
+    if name not in known:
+        raise UserError(f"unknown exploration {name!r}; known: {', '.join(known) or 'none'} (folders of {folder})")
+    source = folder / name
+    return Paths(source=source, out=(root.absolute() / name) if root else source / "out")
+
+
+def load(home: Path, name: str, wishes: Wishes) -> Setup:
+    """Compile an exploration, or take up the sealed contract of one that was opened before.
+
+    Raises:
+        InstructionError: a file that cannot be read with certainty; names the line.
+        UserError: the wishes do not fit what was opened.
+    """
+    paths = paths_of(home, name, wishes.root)
+    opened = None if wishes.fresh else _opened(paths)
+    spec = _spec(paths)
+    schema = _read_json(home / "trainers" / "schema.json" if opened is None else _exported_schema(paths, opened))
+    device = opened.device if opened else device_kind()
+    if opened is not None:
+        _must_fit(paths, opened, wishes)
+        if opened.device == "cuda" and device_kind() != "cuda":
+            raise NeedsPersonError(f"{name} was opened on a GPU and none is found: make the GPU visible, or FRESH=1")
+        contract, text = sealed_contract(paths), paths.instruction.read_text(encoding="utf-8")
+        profile, seed = opened.profile, opened.seed
+    else:
+        profile = wishes.profile or ("full" if device == "cuda" else "cpu")
+        text = instruction_path(home, spec).read_text(encoding="utf-8")
+        contract, seed = _compile(home, paths, spec, schema, profile, wishes)
+    return Setup(name, paths, home, spec, contract, text, schema, profile, device, seed)
+
+
+def _compile(
+    home: Path, paths: Paths, spec: Exploration, schema: dict[str, Any], profile: str, wishes: Wishes
+) -> tuple[Contract, int]:
+    path = instruction_path(home, spec)
+    draft = read_instruction(path.read_text(encoding="utf-8"), _shown(path, home))
+    config = yaml_edit.read(paths.config_yaml.read_text(encoding="utf-8"), _shown(paths.config_yaml, home))
+    system = read_schema(schema, spec.system)
+    contract = compile_contract(paths.source.name, draft, system, spec, config, profile)
+    start = contract.start
+    if wishes.origin:
+        start = _start_from(home, wishes, contract)
+    if wishes.seed is not None:
+        start = configs.with_values(start, dict.fromkeys(configs.SEED_KEYS, wishes.seed))
+    seed = wishes.seed if wishes.seed is not None else int(configs.get(start, "training.seed"))
+    return contract.model_copy(update={"start": start}), seed
+
+
+def _start_from(home: Path, wishes: Wishes, contract: Contract) -> Config:
+    """Return the start with the free keys of another exploration's node."""
+    name, _, number = (wishes.origin or "").partition(":")
+    other = paths_of(home, name, wishes.root)
+    if not number.isdigit() or not other.journal.exists():
+        raise UserError(f"FROM={wishes.origin}: expected EXPLORATION:ITERATION of one that has run, e.g. sparse_gnn:7")
+    state = fold(sealed_contract(other), journal.read(other.journal))
+    iteration = state.iterations.get(int(number))
+    if iteration is None:
+        raise UserError(f"FROM={wishes.origin}: {name} has no iteration {number}; it has 1 to {state.last_iteration}")
+    config = state.nodes[iteration.node].config
+    values = {}
+    for rule in contract.keys:
+        section, key = rule.key.split(".", 1)
+        if rule.level == "free" and not rule.exempt and key in config.get(section, {}):
+            values[rule.key] = config[section][key]
+    return configs.with_values(contract.start, values)
+
+
+def instruction_path(home: Path, spec: Exploration) -> Path:
+    """Return the file that exploration.yaml names.
+
+    Raises:
+        InstructionError: there is no such file.
+    """
+    named = Path(spec.instruction)
+    path = home / "instructions" / f"{named}.md" if named.suffix != ".md" else home / named
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in (home / "instructions").glob("*.md")))
+        raise InstructionError(f"instruction {spec.instruction!r} not found at {path}; there are: {known}")
+    return path
+
+
+def _shown(path: Path, home: Path) -> str:
+    return str(path.relative_to(home)) if path.is_relative_to(home) else str(path)
+
+
+def _spec(paths: Paths) -> Exploration:
+    source = f"explorations/{paths.source.name}/exploration.yaml"
+    return read_exploration(yaml_edit.load(paths.exploration_yaml.read_text(encoding="utf-8"), source), source)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        return found
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read ({error}); regenerate it with `make schema`") from error
+
+
+# What was opened before
+
+
+def _opened(paths: Paths) -> Opened | None:
+    events = journal.read(paths.journal)
+    return next((e.body for e in events if isinstance(e.body, Opened)), None)
+
+
+def _exported_schema(paths: Paths, opened: Opened) -> Path:
+    git.export_code(paths.out, opened.code, paths.code / opened.code)
+    return paths.code / opened.code / "base" / "trainers" / "schema.json"
+
+
+def _must_fit(paths: Paths, opened: Opened, wishes: Wishes) -> None:
+    asked = {"PROFILE": (wishes.profile, opened.profile), "SEED": (wishes.seed, opened.seed)}
+    for name, (wanted, found) in asked.items():
+        if wanted is not None and wanted != found:
+            raise UserError(
+                f"{name}={wanted} does not fit: {paths.out} was opened with {name}={found}. "
+                "Use FRESH=1 to set it aside and start again, or ROOT=another/folder"
+            )
+    if wishes.origin:
+        raise UserError(f"FROM={wishes.origin} starts an exploration, and {paths.out} has one: use FRESH=1 or ROOT=")
+
+
+def sealed_contract(paths: Paths) -> Contract:
+    """Return the contract in force of an opened exploration.
+
+    Raises:
+        JournalError: contract.yaml is not the one that the journal sealed.
+    """
+    opened = _opened(paths)
+    if opened is None:
+        raise JournalError(f"{paths.journal} has no opening event")
+    try:
+        text = paths.contract.read_text(encoding="utf-8")
+        contract = Contract.model_validate(yaml_edit.load(text, str(paths.contract)))
+    except (OSError, ValueError, InstructionError) as error:
+        raise JournalError(f"{paths.contract} cannot be read: {error}. Restore it from {paths.out}/.git") from error
+    if contract.sha != opened.contract_sha:
+        raise JournalError(
+            f"{paths.contract} was changed after it was sealed (sha {contract.sha[:12]}, journal {opened.contract_sha[:12]}). "
+            "Restore it; to change the rules edit the instruction and start with FRESH=1"
+        )
+    return contract
+
+
+def asked_for(setup: Setup) -> int | None:
+    """Return the total number of iterations that the last session was asked for, or None."""
+    sessions = [e.body for e in journal.read(setup.paths.journal) if isinstance(e.body, Session)]
+    return sessions[-1].iterations if sessions else None
+
+
+def set_aside(paths: Paths) -> Path | None:
+    """Rename the output folder with its date; return the new name, or None when there was nothing.
+
+    Raises:
+        JournalError: an engine is at work there.
+    """
+    if not paths.out.exists():
+        return None
+    if paths.journal.exists():
+        with journal.Journal(paths.journal, paths.engine_lock):
+            pass
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    target = paths.out.with_name(f"{paths.out.name}-{stamp}")
+    paths.out.rename(target)
+    return target
+
+
+# Opening
+
+
+def seal(setup: Setup) -> list[str]:
+    """Write contract.yaml and the instruction of a new exploration; return what a person should know.
+
+    For one that was opened before nothing is written, and a change of its inputs is told.
+    """
+    paths = setup.paths
+    paths.out.mkdir(parents=True, exist_ok=True)
+    if _opened(paths) is not None:
+        return _changed_inputs(setup)
+    plain = setup.contract.model_dump(mode="json")
+    atomic.write_text(paths.contract, "# Sealed by the journal: do not edit.\n" + yaml_edit.dump(plain))
+    atomic.write_text(paths.instruction, setup.instruction)
+    if not paths.notes.exists():
+        atomic.write_text(paths.notes, "# Notes from people\n\nWrite here; the engine never changes this file.\n")
+    return []
+
+
+def _changed_inputs(setup: Setup) -> list[str]:
+    try:
+        contract, _ = _compile(
+            setup.source_root, setup.paths, setup.spec, setup.schema, setup.profile, Wishes(root=setup.paths.out.parent)
+        )
+        same = contract.model_copy(update={"start": setup.contract.start}) == setup.contract
+    except InstructionError as error:
+        return [f"note: the instruction or config now has a problem; the sealed contract stays in force: {error}"]
+    if same:
+        return []
+    return ["note: instruction, config or exploration.yaml changed since opening; the sealed contract stays in force (FRESH=1)"]
+
+
+def code_in_use(setup: Setup) -> str:
+    """Commit and export `models/` and `trainers/` as they are; return their tree sha."""
+    paths = setup.paths
+    message = f"Code in use when {setup.name} was opened\n\nExploration: {setup.name}"
+    _, tree = git.commit_code(paths.out, setup.source_root, f"exploration/{setup.name}", message)
+    git.export_code(paths.out, tree, paths.code / tree)
+    return tree
+
+
+def lint(home: Path, name: str | None, file: Path | None) -> Any:
+    """Return what an exploration's instruction, or any instruction file, compiles to.
+
+    Raises:
+        UserError: the file or the exploration is not there.
+    """
+    from orchestrator.formats.lint import lint_report
+
+    if file is not None:
+        if not file.is_file():
+            raise UserError(f"no such file: {file}")
+        return lint_report(read_instruction(_text(file), str(file)))
+    paths = paths_of(home, name or "", None)
+    spec = _spec(paths)
+    path = instruction_path(home, spec)
+    schema = read_schema(_read_json(home / "trainers" / "schema.json"), spec.system)
+    config = yaml_edit.read(_text(paths.config_yaml), _shown(paths.config_yaml, home))
+    draft = read_instruction(_text(path), _shown(path, home))
+    profile: Literal["full", "cpu"] = "full" if device_kind() == "cuda" else "cpu"
+    return lint_report(draft, paths.source.name, schema, spec, config, profile)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise InstructionError(f"{path}: expected UTF-8 text, found byte {error.object[error.start]:#x} at {error.start}") from None

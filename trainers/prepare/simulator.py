@@ -1,0 +1,130 @@
+r"""Simulated neural activity. Axis letters: T frames, N neurons, P types.
+
+.. math::
+    \frac{du_i}{dt} = -a_i u_i + b_i + s_i \tanh(u_i) + g_i \sum_j W_{ij}\, \varphi((u_j - h_j) / w_j)
+
+integrated by forward Euler from u = 5 randn. Row i of W is the target, column j the source, in the simulator as in the
+saved file: the recorded simulator transposed its edge list for filling < 1 and saved another W than it used.
+
+Source: SCIENCE of the project, section "Neural signal"; reference sections 3.1.1 to 3.1.6. Deviations: exactly
+`n_frames` frames are kept (recorded: one more); one random generator a purpose.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainers.settings import Simulation
+
+Array = NDArray[np.float64]
+INITIAL_STD = 5.0
+"""Standard deviation of u at the first integrated frame."""
+
+
+class System(NamedTuple):
+    """A drawn system."""
+
+    W: Array
+    """Connectivity (N, N), diagonal 0."""
+    types: NDArray[np.int64]
+    """Type of each neuron (N,)."""
+    params: Array
+    """[a, b, g, s, w, h] of each type (P, 6)."""
+
+    def sent(self, u: Array) -> Array:
+        """Return phi((u_j - h_j) / w_j), (..., N) -> (..., N)."""
+        _, _, _, _, w, h = self.params[self.types].T
+        return np.tanh((u - h) / w)
+
+    def self_term(self, u: Array) -> Array:
+        """Return -a u + b + s tanh(u), (..., N) -> (..., N)."""
+        a, b, _, s, _, _ = self.params[self.types].T
+        return -a * u + b + s * np.tanh(u)
+
+    def coupling(self) -> Array:
+        """Return g_i W_ij (N, N): what multiplies the sent activity."""
+        return self.params[self.types][:, 2:3] * self.W
+
+    def rhs(self, u: Array) -> Array:
+        """Return du/dt, (..., N) -> (..., N), u per unit of time."""
+        return self.self_term(u) + self.sent(u) @ self.coupling().T
+
+
+def generators(seed: int) -> dict[str, np.random.Generator]:
+    """Return one random generator a purpose, all from one seed: a change of one purpose leaves the others alone."""
+    names = ("connectivity", "filling", "first_state", "second_state")
+    children = np.random.SeedSequence(seed).spawn(len(names))
+    return {name: np.random.default_rng(child) for name, child in zip(names, children, strict=True)}
+
+
+def draw_system(simulation: Simulation, rng: dict[str, np.random.Generator]) -> System:
+    """Return W ~ N(0, 1/N), each entry kept with probability `connectivity_filling_factor`, diagonal 0; equal types.
+
+    Shapes: see `System`.
+    """
+    n = simulation.n_neurons
+    W = rng["connectivity"].standard_normal((n, n)) / np.sqrt(n)
+    W *= rng["filling"].random((n, n)) <= simulation.connectivity_filling_factor
+    np.fill_diagonal(W, 0.0)
+    types = np.arange(n) * simulation.n_neuron_types // n
+    W = W.astype(np.float32).astype(np.float64)  # simulate with exactly what is saved
+    return System(W=W, types=types, params=np.asarray(simulation.params, dtype=np.float64))
+
+
+def integrate(system: System, u0: Array, n_steps: int, delta_t: float) -> Array:
+    """Return the states after 0, 1, ..., `n_steps` Euler steps (n_steps + 1, N), each row its own memory."""
+    frames = np.empty((n_steps + 1, len(u0)))
+    frames[0] = u0
+    coupling = system.coupling()
+    for t in range(n_steps):
+        u = frames[t]
+        frames[t + 1] = u + delta_t * (system.self_term(u) + coupling @ system.sent(u))
+    return frames
+
+
+def trajectory(system: System, rng: np.random.Generator, simulation: Simulation, n_frames: int) -> Array:
+    """Return `n_frames` frames from another initial state (T, N).
+
+    Frames from `start_frame` to 0 are integrated and dropped. The state at frame 0 is rounded to float32 and the rest
+    integrated from there, so that a rollout from the saved state is the same trajectory (the system is chaotic).
+    """
+    u0 = INITIAL_STD * rng.standard_normal(simulation.n_neurons)
+    u0 = integrate(system, u0, -simulation.start_frame, simulation.delta_t)[-1]
+    return integrate(system, u0.astype(np.float32).astype(np.float64), n_frames - 1, simulation.delta_t)
+
+
+def activity(system: System, u: Array) -> dict[str, float]:
+    """Return descriptions of the activity `u` (T, N) and of W; ranks on the uncentred data.
+
+    Source: reference section 3.1.8. Cost: O(T N^2 + N^3).
+    """
+    spectrum = np.linalg.eigvalsh(u.T @ u)[::-1]
+    centred = np.linalg.eigvalsh(np.cov(u.T))[::-1]
+    radius = float(np.abs(np.linalg.eigvals(system.W)).max())
+    gain = float(np.abs(np.linalg.eigvals(system.coupling())).max())
+    du = system.rhs(u)
+    return {
+        "spectral_radius": radius,
+        "gain_spectral_radius": gain,
+        "effective_rank_90": rank_of(spectrum, 0.90),
+        "effective_rank_99": rank_of(spectrum, 0.99),
+        "effective_rank_99_centred": rank_of(centred, 0.99),
+        "filling": float(np.count_nonzero(system.W) / (system.W.size - len(system.W))),
+        "n_frames": float(len(u)),
+        "n_neurons": float(u.shape[1]),
+        "u_min": float(u.min()),
+        "u_max": float(u.max()),
+        "u_std": float(u.std()),
+        "du_rms": float(np.sqrt(np.mean(du**2))),
+    }
+
+
+def rank_of(spectrum: Array, part: float) -> float:
+    """Return the smallest k whose first k eigenvalues (decreasing) hold `part` of their sum."""
+    share = np.cumsum(np.clip(spectrum, 0.0, None))
+    if share[-1] <= 0.0:
+        return 0.0
+    return float(np.searchsorted(share / share[-1], part) + 1)

@@ -1,0 +1,222 @@
+"""A training run's folder: the sealed order it starts from, and the files it leaves under `out/`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+import yaml
+
+from trainers import checkpoints
+from trainers.errors import DivergedError, RefusedError, StoppedError
+from trainers.settings import SignalConfig, load_yaml, read_config
+from trainers.yaml_io import write_atomic, write_text
+
+FLUSH_S = 1.0
+"""Longest time between two lines of progress.jsonl while steps are taken."""
+LOOK_EVERY = 50
+"""Steps between two looks at the clock, at the signal flag and at the running loss (a look waits for the device)."""
+
+
+class Order(NamedTuple):
+    """Content of run.yaml."""
+
+    exploration: str
+    iteration: int
+    attempt: int
+    system: str
+    device: str
+    threads: int
+    identity: str
+    config: SignalConfig
+    train: Path
+    inputs: Path
+
+
+def read_order(run_dir: Path) -> Order:
+    """Return the order in `run_dir/run.yaml`.
+
+    Raises:
+        RefusedError: missing, not sealed by its own sha256, of another contract, or with a config that is not valid.
+    """
+    path = run_dir / "run.yaml"
+    try:
+        text = path.read_bytes()
+        body, _, last = text.rstrip(b"\n").rpartition(b"\n")
+        order = load_yaml(body.decode())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RefusedError(f"{path} cannot be read: {error}") from error
+    digest = hashlib.sha256(body + b"\n").hexdigest()
+    if last.decode(errors="replace") != f"sha256: {digest}":
+        raise RefusedError(f"{path}: the last line must be the sha256 of every byte before it; the file was changed")
+    if not isinstance(order, dict) or order.get("contract") != 1:
+        raise RefusedError(f"{path}: expected contract 1, found {order.get('contract') if order else order!r}")
+    try:
+        return Order(
+            exploration=str(order["exploration"]),
+            iteration=int(order["iteration"]),
+            attempt=int(order["attempt"]),
+            system=str(order["system"]),
+            device=str(order["device"]),
+            threads=int(order["threads"]),
+            identity=str(order["identity"]),
+            config=read_config(str(order["system"]), order["config"]),
+            train=Path(order["data"]["train"]),
+            inputs=Path(order["data"]["inputs"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RefusedError(f"{path}: missing or malformed field: {error!r}") from error
+
+
+class Run:
+    """Files of a training run: progress, checkpoints, estimates, its end.
+
+    Args:
+        run_dir: RUN_DIR; only `run_dir/out` is written.
+        identity: sha that a checkpoint must carry to be continued.
+        device: `cpu` or `cuda`.
+    """
+
+    def __init__(self, run_dir: Path, identity: str = "", device: str = "cpu") -> None:
+        self.out = run_dir / "out"
+        (self.out / "estimates").mkdir(parents=True, exist_ok=True)
+        self.identity = identity
+        self.device = torch.device(device)
+        self.stop_requested = False
+        self.total = 0
+        self._elapsed_before = 0.0
+        self._start = self._last_line = time.monotonic()
+        self._sums: dict[str, torch.Tensor] = {}
+        self._steps = 0
+        self._epoch_sum, self._epoch_steps = torch.zeros((), dtype=torch.float64), 0
+
+    def listen(self) -> None:
+        """Turn SIGTERM into `stop_requested`."""
+        signal.signal(signal.SIGTERM, lambda *_: setattr(self, "stop_requested", True))
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of training, those before a kill included."""
+        return self._elapsed_before + time.monotonic() - self._start
+
+    # --- continuing ------------------------------------------------------------------------------------------------
+
+    def resume(self, stateful: Mapping[str, Any], total: int) -> int:
+        """Restore an equal-identity checkpoint into `stateful`; return the gradient steps already taken (0 without)."""
+        self.total = total
+        progress = checkpoints.load(self.out / "checkpoint.pt", stateful, self.identity)
+        if progress is None:
+            return 0
+        self._elapsed_before = float(progress["elapsed_s"])
+        self._epoch_sum = torch.tensor(progress["epoch_sum"], dtype=torch.float64)
+        self._epoch_steps = int(progress["epoch_steps"])
+        print(f"continuing from step {progress['step']} of {total}", flush=True)
+        return int(progress["step"])
+
+    def checkpoint(self, stateful: Mapping[str, Any], epoch: int, step: int) -> None:
+        """Save everything that `resume` needs."""
+        progress = {"epoch": epoch, "step": step, "elapsed_s": self.elapsed_s,
+                    "epoch_sum": float(self._epoch_sum), "epoch_steps": self._epoch_steps}  # fmt: skip
+        checkpoints.save(self.out / "checkpoint.pt", stateful, progress, self.identity)
+
+    # --- progress --------------------------------------------------------------------------------------------------
+
+    def start_epoch(self) -> None:
+        """Forget the mean loss of the epoch before."""
+        self._epoch_sum, self._epoch_steps = torch.zeros((), dtype=torch.float64), 0
+
+    def record(self, stateful: Mapping[str, Any], terms: dict[str, torch.Tensor], phase: int, epoch: int,
+               step: int) -> None:  # fmt: skip
+        """Take note of a gradient step: sums every term; now and then writes a line and answers SIGTERM.
+
+        Args:
+            stateful: what a checkpoint holds.
+            terms: loss terms of the step, coefficients included; `prediction` is one of them.
+            phase: 1 or 2.
+            epoch: its number, from 0.
+            step: gradient steps taken so far, this one included.
+
+        Raises:
+            DivergedError: a term is NaN or infinite.
+            StoppedError: SIGTERM arrived; the checkpoint is written.
+        """
+        for name, value in terms.items():
+            value = value.detach()
+            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        self._steps += 1
+        self._epoch_sum = self._epoch_sum + terms["prediction"].detach()
+        self._epoch_steps += 1
+        if step % LOOK_EVERY and step != self.total and not self.stop_requested:
+            return
+        now = time.monotonic()
+        if now - self._last_line >= FLUSH_S or step == self.total or self.stop_requested:
+            self._last_line = now
+            self._line(phase, epoch, step)
+        else:
+            self._check(epoch, step)
+        if self.stop_requested:
+            self.checkpoint(stateful, epoch, step)
+            raise StoppedError(f"stopped by SIGTERM after step {step} of {self.total}; a checkpoint is written")
+
+    def _check(self, epoch: int, step: int) -> None:
+        for name, value in self._sums.items():
+            if not math.isfinite(float(value)):
+                raise DivergedError(
+                    f"loss term {name} became {float(value)} at epoch {epoch}, near step {step} of {self.total}; "
+                    "lower the learning rates or the coefficients"
+                )
+
+    def _line(self, phase: int, epoch: int, step: int) -> None:
+        means = {k: _finite(float(v) / self._steps) for k, v in self._sums.items()} if self._steps else {}
+        known = [v for v in means.values() if v is not None]
+        line = {"phase": phase, "epoch": epoch, "step": step, "total": self.total,
+                "loss": sum(known) if len(known) == len(means) else None, "terms": means,
+                "elapsed_s": round(self.elapsed_s, 3)}  # fmt: skip
+        with open(self.out / "progress.jsonl", "a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self._check(epoch, step)
+        self._sums, self._steps = {}, 0
+
+    @property
+    def mean_prediction_loss(self) -> float:
+        """Mean of the term `prediction` over the epoch so far."""
+        return float(self._epoch_sum) / max(1, self._epoch_steps)
+
+    # --- results ---------------------------------------------------------------------------------------------------
+
+    def save_estimate(self, arrays: Mapping[str, torch.Tensor], epoch: int, step: int, final: bool = False) -> None:
+        """Write learned arrays as an intermediate or the final estimate."""
+        content = {name: value.detach().cpu().numpy().astype(np.float32) for name, value in arrays.items()}
+        content["epoch"], content["step"] = np.int64(epoch), np.int64(step)
+        name = "estimate.npz" if final else f"estimates/{epoch:03d}_{step:07d}.npz"
+        write_atomic(self.out / name, lambda file: np.savez(file, **content))
+
+    def finish(self, keys_read: list[str], keys_idle: dict[str, str], final_loss: float) -> None:
+        """Write train.json, the last file of a training."""
+        versions = {"python": sys.version.split()[0], "torch": torch.__version__, "numpy": np.__version__}
+        content = {"keys_read": keys_read, "keys_idle": keys_idle, "final_loss": _finite(final_loss),
+                   "training_time_s": self.elapsed_s, "device": self.device.type, "versions": versions}  # fmt: skip
+        write_text(self.out / "train.json", json.dumps(content, indent=1) + "\n")
+
+
+def write_failure(run_dir: Path, kind: str, sentence: str) -> None:
+    """Write out/failure.json, best effort (the exit code says the same)."""
+    try:
+        os.makedirs(run_dir / "out", exist_ok=True)
+        write_text(run_dir / "out" / "failure.json", json.dumps({"kind": kind, "sentence": sentence}) + "\n")
+    except OSError as error:
+        print(f"failure.json cannot be written: {error}", file=sys.stderr)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

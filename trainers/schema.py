@@ -1,0 +1,105 @@
+"""Metric table of every system, and the generator of `trainers/schema.json`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from trainers.settings import SYSTEMS, describe, fields
+from trainers.yaml_io import write_text
+
+SCHEMA_FILE = Path(__file__).with_name("schema.json")
+
+
+class MetricSpec(NamedTuple):
+    """What a metric is and how it is written."""
+
+    direction: Literal["max", "min", "none"]
+    format: str
+    description: str
+    aliases: tuple[str, ...] = ()
+    log_key: str = ""
+    unit: str = "dimensionless"
+    version: int = 1
+
+
+def _r2(description: str, *aliases: str) -> MetricSpec:
+    return MetricSpec("max", "%.4f", description, aliases)
+
+
+SIGNAL_METRICS: dict[str, MetricSpec] = {
+    "connectivity_R2": _r2(
+        "Recorded form: Pearson^2 of learned and true W over all N^2 pairs, each column scaled by its sender's learned "
+        "or true amplitude. Blind to one global scale.",
+        "conn_R2",
+    ),
+    "connectivity_R2_strict": _r2(
+        "1 - SSE/SST of the coupling W_ij (e_j(x) - e_j(-x))/2 against g_i W_ij (phi_j(x) - phi_j(-x))/2, "
+        "x = 1.5 std(u), off the diagonal; nothing is fitted.",
+        "conn_R2_strict",
+    ),
+    "connectivity_slope": MetricSpec("none", "%.4f", "Slope of learned on true coupling, 1 when the gain is right."),
+    "sign_agreement": _r2("Fraction of true non-zero weights whose learned sign is right."),
+    "support_AUC": _r2(
+        "Chance that a true non-zero weight is learned larger in size than a true zero (filling factor < 1)."
+    ),
+    "one_step_R2": _r2(
+        "1 - SSE/SST of du/dt on held-out frames (the last 10 %), variance taken around each neuron's mean."
+    ),
+    "test_R2": _r2("Second trajectory, 600 frames: mean over every tenth frame of R2 of a line fit across neurons."),
+    "test_pearson": _r2("Second trajectory, 600 frames: mean over neurons of the correlation in time."),
+    "test_R2_100": _r2("test_R2 over the first 100 frames: the system is chaotic, the short horizon is comparable."),
+    "test_pearson_100": _r2("test_pearson over the first 100 frames."),
+    "kinograph_R2": _r2("Mean over frames of 1 - SSE/SST across neurons, second trajectory.", "kino_R2"),
+    "kinograph_SSIM": _r2("Structural similarity of the neuron x time images, second trajectory.", "kino_SSIM"),
+    "kinograph_Wasserstein": MetricSpec(
+        "min", "%.4f", "Mean over principal modes of the 1-D Wasserstein distance in true standard deviations.",
+        ("kino_WD", "kinograph_WD"), "", "standard deviations",
+    ),
+    "cluster_accuracy": _r2("Neurons whose type is found from the embeddings; not defined for one type.", "cluster_acc"),
+    "final_loss": MetricSpec(
+        "min", "%.4e",
+        "Mean over the last epoch of the root mean square error of du/dt a neuron and frame, regularisers excluded.",
+        (), "", "u/time",
+    ),
+    "training_time_min": MetricSpec("min", "%.2f", "Wall time of the training loop.", ("time_min",), "", "min"),
+    "effective_rank_90": MetricSpec(
+        "none", "%d", "Singular values for 90 % of the activity's uncentred variance.", ("eff_rank_90",),
+        "effective rank (90% var)", "modes",
+    ),
+    "effective_rank_99": MetricSpec(
+        "none", "%d", "Singular values for 99 % of the activity's uncentred variance.", ("eff_rank",),
+        "effective rank (99% var)", "modes",
+    ),
+    "spectral_radius": MetricSpec(
+        "none", "%.3f", "Largest |eigenvalue| of the true W, without the gain g.", (), "spectral radius"
+    ),
+}  # fmt: skip
+
+METRICS: dict[str, dict[str, MetricSpec]] = {"signal": SIGNAL_METRICS}
+
+
+def build() -> dict[str, Any]:
+    """Return the content of schema.json."""
+    systems: dict[str, Any] = {}
+    for system, config in SYSTEMS.items():
+        sections: dict[str, dict[str, Any]] = {}
+        for section, name, field in fields(config):
+            sections.setdefault(section, {})[name] = describe(field)
+        metrics = {
+            name: spec._asdict() | {"aliases": list(spec.aliases), "log_key": spec.log_key or name}
+            for name, spec in METRICS[system].items()
+        }
+        systems[system] = {"generator_version": config.generator_version, "sections": sections, "metrics": metrics}
+    return {"contract": 1, "systems": systems}
+
+
+def text() -> str:
+    """Return schema.json as it must stand in the repository."""
+    return json.dumps(build(), indent=1) + "\n"
+
+
+def write(path: Path = SCHEMA_FILE) -> None:
+    """Rewrite schema.json."""
+    write_text(path, text())

@@ -1,0 +1,236 @@
+"""Metrics of the neural signal system, from plain arrays.
+
+Axis letters: N neurons, G grid points, K held-out frames, R rollouts, F rollout frames.
+
+The couplings that are compared do not depend on the gauge (W -> c W, lin_edge -> lin_edge / c + d): column j of W is
+multiplied by c_j = (e_j(x) - e_j(-x)) / 2, half of what sender j's message changes between activity -x and x.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainers.prepare.simulator import System
+
+Array = NDArray[np.float64]
+Metrics = dict[str, float | None]
+STEP = 10
+"""test_R2 looks at every tenth frame."""
+SHORT = 100
+"""Frames of the short horizon."""
+MODES_MAX = 20
+MODES_PART = 0.99
+
+
+class Truth(NamedTuple):
+    """What only preparation and scoring know."""
+
+    W: Array
+    types: NDArray[np.int64]
+    params: Array
+    grid_u: Array
+    lin_edge: Array
+    lin_phi: Array
+    xnorm: float
+    heldout_du: Array
+    rollout_u: Array
+    activity: dict[str, float]
+    sample: Array
+    """Some frames of the first trajectory (N, .), for the figure."""
+
+    def system(self) -> System:
+        """Return the saved system."""
+        return System(self.W, self.types, self.params)
+
+
+def load_truth(data_dir: Path) -> Truth:
+    """Return the truth of a regime; raises OSError or ValueError when a file is missing or broken."""
+
+    def array(name: str) -> Any:
+        return np.load(data_dir / name, allow_pickle=False)
+
+    return Truth(
+        W=array("truth/W.npy").astype(np.float64),
+        types=array("truth/types.npy"),
+        params=array("truth/params.npy"),
+        grid_u=array("inputs/grid_u.npy").astype(np.float64),
+        lin_edge=array("truth/lin_edge.npy"),
+        lin_phi=array("truth/lin_phi.npy"),
+        xnorm=float(array("truth/xnorm.npy")),
+        heldout_du=array("truth/heldout_du.npy").astype(np.float64),
+        rollout_u=array("truth/rollout_u.npy"),
+        activity=json.loads((data_dir / "truth" / "activity.json").read_text()),
+        sample=array("truth/activity.npy"),
+    )
+
+
+def score_estimate(estimate: dict[str, Any], truth: Truth) -> Metrics:
+    """Return every metric that follows from an estimate's arrays; None where one is not defined.
+
+    Args:
+        estimate: `W` (N, N), `lin_edge` (N, G), and for the final one `heldout_du` (K, N), `rollout_u` (R, F, N).
+        truth: of the same regime.
+    """
+    found = connectivity(estimate["W"], estimate["lin_edge"], truth)
+    if "heldout_du" in estimate:
+        found["one_step_R2"] = one_step_r2(estimate["heldout_du"], truth.heldout_du)
+    if "rollout_u" in estimate:
+        found |= dynamics(np.asarray(estimate["rollout_u"], dtype=np.float64), truth.rollout_u)
+    return found
+
+
+# --- connectivity ----------------------------------------------------------------------------------------------------
+
+
+def amplitude(curves: Array, grid: Array, x: float) -> Array:
+    """Return c_j = (e_j(x) - e_j(-x)) / 2 of curves (N, G) on a grid (G,), linear between grid points (N,)."""
+    at = np.array([[np.interp(u, grid, row) for u in (-x, x)] for row in np.asarray(curves, dtype=np.float64)])
+    return (at[:, 1] - at[:, 0]) / 2
+
+
+def couplings(W: Array, lin_edge: Array, truth: Truth) -> tuple[Array, Array]:
+    """Return learned and true gauge-free couplings, each (N, N)."""
+    learned = np.asarray(W, dtype=np.float64) * amplitude(lin_edge, truth.grid_u, truth.xnorm)
+    right = truth.system().coupling() * amplitude(truth.lin_edge, truth.grid_u, truth.xnorm)
+    return learned, right
+
+
+def connectivity(W: Array, lin_edge: Array, truth: Truth) -> Metrics:
+    """Return the metrics of the learned connectivity.
+
+    `connectivity_R2` is the recorded form: Pearson^2 over all N^2 pairs of W times c_j (true W without the gain g,
+    which for one type changes nothing). The strict form compares the couplings themselves, off the diagonal, and fits
+    nothing.
+
+    Source: reference sections 6.1 and 16.5.
+    """
+    learned, right = couplings(W, lin_edge, truth)
+    recorded = truth.W * amplitude(truth.lin_edge, truth.grid_u, truth.xnorm)
+    off = ~np.eye(len(right), dtype=bool)
+    a, b = learned[off], right[off]
+    real = b != 0.0
+    return {
+        "connectivity_R2": pearson(learned.ravel(), recorded.ravel()) ** 2,
+        "connectivity_R2_strict": r2(a, b, b.mean()),
+        "connectivity_slope": float(np.cov(a, b)[0, 1] / np.var(b, ddof=1)),
+        "sign_agreement": float(np.mean(np.sign(a[real]) == np.sign(b[real]))),
+        "support_AUC": auc(np.abs(a[real]), np.abs(a[~real])),
+    }
+
+
+def r2(found: Array, right: Array, centre: Array | float) -> float:
+    """Return 1 - SSE/SST of `found` against `right`, SST around `centre`."""
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return float(1.0 - np.sum((found - right) ** 2) / np.sum((right - centre) ** 2))
+
+
+def pearson(a: Array, b: Array) -> float:
+    """Return the correlation of two vectors; 0 when one of them is constant."""
+    a, b = a - a.mean(), b - b.mean()
+    size = float(np.linalg.norm(a) * np.linalg.norm(b))
+    return float(a @ b) / size if size > 0.0 else 0.0
+
+
+def auc(positive: Array, negative: Array) -> float | None:
+    """Return the chance that a positive is larger than a negative, ties counted half; None without either."""
+    if len(positive) == 0 or len(negative) == 0:
+        return None
+    ordered = np.sort(negative)
+    below = np.searchsorted(ordered, positive, side="left")
+    upto = np.searchsorted(ordered, positive, side="right")
+    return float(np.mean(below + upto) / (2 * len(negative)))
+
+
+# --- dynamics --------------------------------------------------------------------------------------------------------
+
+
+def one_step_r2(found: Array, right: Array) -> float:
+    """Return 1 - SSE/SST of du/dt (K, N), SST around each neuron's mean over the frames."""
+    return r2(np.asarray(found, dtype=np.float64), right, right.mean(axis=0))
+
+
+def dynamics(found: Array, right: Array) -> Metrics:
+    """Return the rollout and kinograph metrics, means over rollouts (R, F, N); not finite frames count as failed."""
+    each = [_rollout(f, t) for f, t in zip(found, right, strict=True)]
+    return {name: float(np.mean([one[name] for one in each])) for name in each[0]}
+
+
+def _rollout(found: Array, right: Array) -> dict[str, float]:
+    return {
+        "test_R2": test_r2(found, right),
+        "test_pearson": test_pearson(found, right),
+        "test_R2_100": test_r2(found[: SHORT + 1], right[: SHORT + 1]),
+        "test_pearson_100": test_pearson(found[:SHORT], right[:SHORT]),
+        "kinograph_R2": kinograph_r2(found, right),
+        "kinograph_SSIM": kinograph_ssim(found, right),
+        "kinograph_Wasserstein": kinograph_wasserstein(found, right),
+    }
+
+
+def test_r2(found: Array, right: Array) -> float:
+    """Return the mean over every tenth frame of the R2 of a line fit across neurons (F, N).
+
+    The line is fitted to the neurons whose residual is within three standard deviations and R2 taken over all. A frame
+    that is not finite, larger than 1e6, or has no spread counts 0.
+
+    Source: reference sections 6.3 and 16.6 (recorded form, there against a trajectory of a transposed W).
+    """
+    values = []
+    for t in range(STEP, len(right), STEP):
+        gt, pred = right[t], found[t]
+        if not np.isfinite(pred).all() or np.abs(pred).max() > 1e6 or pred.std() < 1e-6 or gt.std() < 1e-6:
+            values.append(0.0)
+            continue
+        residual = pred - gt
+        kept = np.abs(residual) <= 3 * residual.std() + 1e-12
+        slope, offset = np.polyfit(gt[kept], pred[kept], 1)
+        values.append(max(-1.0, r2(slope * gt + offset, pred, pred.mean())))
+    return float(np.mean(values))
+
+
+def test_pearson(found: Array, right: Array) -> float:
+    """Return the mean over neurons of the correlation in time (F, N); a trace that is not finite counts 0."""
+    pairs = zip(found.T, right.T, strict=True)
+    return float(np.mean([pearson(f, r) if np.isfinite(f).all() else 0.0 for f, r in pairs]))
+
+
+def kinograph_r2(found: Array, right: Array) -> float:
+    """Return the mean over frames of 1 - SSE/SST across neurons (F, N); NaN for a rollout that is not finite."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        sse = np.sum((found - right) ** 2, axis=1)
+        sst = np.sum((right - right.mean(axis=1, keepdims=True)) ** 2, axis=1)
+        return float(np.mean(1.0 - sse / sst))
+
+
+def kinograph_ssim(found: Array, right: Array) -> float:
+    """Return the structural similarity of the neuron x time images (F, N), data range 2 max|u|."""
+    from skimage.metrics import structural_similarity
+
+    if not np.isfinite(found).all():
+        return float("nan")
+    if min(right.shape) < 7:  # the window of the similarity
+        return float("nan")
+    return float(structural_similarity(right.T, found.T, data_range=2 * np.abs(right).max()))
+
+
+def kinograph_wasserstein(found: Array, right: Array) -> float:
+    """Return the mean 1-D Wasserstein distance along the true principal modes, in true standard deviations (F, N).
+
+    Modes up to 99 % of the variance, at most 20. Source: reference section 6.4.
+    """
+    from scipy.stats import wasserstein_distance
+
+    if not np.isfinite(found).all():
+        return float("nan")
+    mean = right.mean(axis=0)
+    _, s, modes = np.linalg.svd(right - mean, full_matrices=False)
+    share = np.cumsum(s**2) / np.sum(s**2)
+    count = min(MODES_MAX, int(np.searchsorted(share, MODES_PART)) + 1)
+    on_true, on_found = (right - mean) @ modes[:count].T, (found - mean) @ modes[:count].T
+    pairs = zip(on_found.T, on_true.T, strict=True)
+    return float(np.mean([wasserstein_distance(f, t) / t.std() for f, t in pairs]))

@@ -1,0 +1,255 @@
+"""Configuration keys of every system: type, default, hard range, unit, aliases, and when a key acts.
+
+The one place that defines a key. `python -m trainers schema` writes `trainers/schema.json` from it for the engine,
+which validates configs without torch. A key that nothing reads must not be added here.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from trainers.errors import RefusedError
+from trainers.yaml_io import load_yaml
+
+__all__ = ["SYSTEMS", "Reader", "Section", "SignalConfig", "idle_keys", "load_yaml", "n_iterations", "read_config"]
+
+
+def key(
+    default: Any,
+    description: str,
+    *,
+    unit: str = "dimensionless",
+    aliases: tuple[str, ...] = (),
+    acts_when: str = "always",
+    **bounds: Any,
+) -> Any:
+    """Return a field of a section; `bounds` are pydantic's ge, gt and le (the hard range)."""
+    extra = {"unit": unit, "aliases": list(aliases), "acts_when": acts_when}
+    return Field(default, description=description, json_schema_extra=extra, **bounds)
+
+
+class Section(BaseModel):
+    """One section of a config: frozen, and deaf to no unknown key."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class Simulation(Section):
+    """The system that is simulated; its keys name the data set."""
+
+    connectivity_type: Literal["chaotic"] = key("chaotic", "How W is drawn: chaotic is W_ij ~ N(0, 1/n_neurons).")
+    connectivity_filling_factor: float = key(
+        1.0, "Probability that an entry of W is kept; the others are exactly 0.", gt=0.0, le=1.0, aliases=("filling",)
+    )
+    params: list[list[float]] = key(
+        [[1.0, 0.0, 7.0, 0.0, 1.0, 0.0]],
+        "One row [a, b, g, s, w, h] a neuron type: "
+        "du_i/dt = -a u_i + b + s tanh(u_i) + g sum_j W_ij phi((u_j - h)/w).",
+        unit="a: 1/time; b: u/time; g, s: u/time; w, h: u",
+    )
+    phi: Literal["tanh"] = key("tanh", "Transfer function phi of a sending neuron.")
+    n_neurons: int = key(100, "Number of neurons.", unit="neurons", ge=2, le=10000)
+    n_neuron_types: Literal[1] = key(1, "Number of neuron types (rows of params).", unit="types")
+    n_frames: int = key(10000, "Frames kept; training gets the first 90 %.", unit="frames", ge=50, le=1000000)
+    delta_t: float = key(0.01, "Step of the forward Euler integration.", unit="time", gt=0.0, le=1.0)
+    start_frame: int = key(-100, "First frame that is integrated; frames below 0 are dropped.", unit="frames",
+                           le=0, ge=-100000)  # fmt: skip
+    seed: int = key(42, "Draws W and both initial states. Another value is another system.", ge=0, le=2**31 - 1)
+
+    @model_validator(mode="after")
+    def _one_row_a_type(self) -> Self:
+        if len(self.params) != self.n_neuron_types or any(len(row) != 6 for row in self.params):
+            raise ValueError(f"params: expected {self.n_neuron_types} row(s) of 6 numbers [a, b, g, s, w, h]")
+        if any(row[4] <= 0.0 for row in self.params):
+            raise ValueError("params: w, the fifth number of a row, must be > 0")
+        return self
+
+
+Activation = Literal["relu", "leaky_relu", "tanh", "sigmoid", "soft_relu"]
+
+
+class GraphModel(Section):
+    """The learned model."""
+
+    signal_model_name: Literal["PDE_N4"] = key(
+        "PDE_N4", "What a neuron sends depends on the sender alone: lin_edge(u_j, a_j)."
+    )
+    input_size: int = key(3, "Inputs of lin_edge: u_j and the embedding, so 1 + embedding_dim.", ge=2, le=17)
+    output_size: Literal[1] = key(1, "Outputs of both MLPs.")
+    hidden_dim: int = key(64, "Width of lin_edge.", ge=1, le=4096)
+    n_layers: int = key(3, "Linear layers of lin_edge.", unit="layers", ge=2, le=16)
+    embedding_dim: int = key(2, "Length of a neuron's embedding a.", ge=1, le=16)
+    input_size_update: int = key(3, "Inputs of lin_phi: u_i and the embedding, so 1 + embedding_dim.", ge=2, le=17)
+    n_layers_update: int = key(3, "Linear layers of lin_phi.", unit="layers", ge=2, le=16)
+    hidden_dim_update: int = key(64, "Width of lin_phi.", ge=1, le=4096)
+    MLP_activation: Activation = key("relu", "Activation of both MLPs.")
+
+    @model_validator(mode="after")
+    def _inputs_fit(self) -> Self:
+        for name in ("input_size", "input_size_update"):
+            if getattr(self, name) != 1 + self.embedding_dim:
+                raise ValueError(
+                    f"{name}: expected 1 + embedding_dim = {1 + self.embedding_dim}, found {getattr(self, name)}"
+                )
+        return self
+
+
+_PHASE_1 = "phase 1: epoch < n_epochs_init"
+
+
+class SignalTraining(Section):
+    """How the model is trained."""
+
+    seed: int = key(42, "Initial weights and order of frames. Another value is a replicate.", ge=0, le=2**31 - 1)
+    n_epochs: int = key(2, "Epochs (claude.n_epochs overrides it in an exploration).", unit="epochs", ge=1, le=1000)
+    data_augmentation_loop: int = key(
+        40,
+        "Budget: an epoch has int(n_frames * data_augmentation_loop // batch_size * 0.2) gradient steps.",
+        aliases=("aug",), ge=1, le=100000,
+    )  # fmt: skip
+    batch_size: int = key(8, "Frames a gradient step.", unit="frames", aliases=("batch",), ge=1, le=1024)
+    learning_rate_W_start: float = key(
+        3e-3, "Adam's rate for W.", aliases=("lr_W", "learning_rate_W"), gt=0.0, le=1.0
+    )
+    learning_rate_start: float = key(
+        1e-4, "Adam's rate for lin_edge and lin_phi.", aliases=("lr", "learning_rate"), gt=0.0, le=1.0
+    )
+    learning_rate_embedding_start: float = key(
+        2.5e-4, "Adam's rate for the embeddings a.", aliases=("lr_emb", "lr_embedding"), gt=0.0, le=1.0,
+        acts_when="training_single_type is false",
+    )  # fmt: skip
+    coeff_W_L1: float = key(
+        0.0, "Phase 2: coefficient of the sum of |W_ij|, added once a step.", aliases=("L1", "W_L1"), ge=0.0, le=1e3,
+        acts_when="phase 2: n_epochs > n_epochs_init",
+    )  # fmt: skip
+    first_coeff_L1: float = key(
+        0.0, "Phase 1: coefficient of the sum of |W_ij|.", aliases=("first_L1",), ge=0.0, le=1e3, acts_when=_PHASE_1
+    )
+    n_epochs_init: int = key(
+        2, "Epochs of phase 1; 0 starts in phase 2.", unit="epochs", aliases=("n_ep_init",), ge=0, le=1000
+    )
+    coeff_edge_diff: float = key(
+        0.0,
+        "Phase 1: coefficient of the penalty on a falling lin_edge, the norm over neurons of "
+        "relu(lin_edge(u) - lin_edge(u + delta)), delta = 1.5 std(u) / 150, summed over the frames of a step "
+        "(loss mse: the mean of its square).",
+        aliases=("edge_diff",), ge=0.0, le=1e9, acts_when=_PHASE_1,
+    )  # fmt: skip
+    training_single_type: bool = key(True, "All neurons are one type: embeddings stay at ones.",
+                                     aliases=("single_type",))  # fmt: skip
+    loss: Literal["norm", "mse"] = key(
+        "norm", "Prediction loss of du/dt: norm is the 2-norm over a whole step (B * N numbers), mse their mean square."
+    )
+
+
+class SignalConfig(Section):
+    """Effective config of a run of system `signal`."""
+
+    simulation: Simulation = Simulation()
+    graph_model: GraphModel = GraphModel()
+    training: SignalTraining = SignalTraining()
+
+    generator_version: ClassVar[int] = 1
+    """Raised whenever the same simulation section gives other data."""
+
+
+SYSTEMS: dict[str, type[SignalConfig]] = {"signal": SignalConfig}
+
+
+def n_iterations(n_frames: int, data_augmentation_loop: int, batch_size: int) -> int:
+    """Return the gradient steps of an epoch, int(n_frames * data_augmentation_loop // batch_size * 0.2), at least 1.
+
+    Source: reference section 3.3.1. `n_frames` is simulation.n_frames, although training holds the first 90 %.
+    """
+    return max(1, int(n_frames * data_augmentation_loop // batch_size * 0.2))
+
+
+def read_config(system: str, sections: Mapping[str, Any]) -> SignalConfig:
+    """Return a validated config.
+
+    Raises:
+        RefusedError: no such system, an unknown section or key (with the nearest valid ones), or a bad value.
+    """
+    if system not in SYSTEMS:
+        raise RefusedError(f"unknown system {system!r}; systems: {', '.join(SYSTEMS)}")
+    try:
+        return SYSTEMS[system].model_validate(dict(sections))
+    except ValidationError as error:
+        faults = [_sentence(SYSTEMS[system], fault) for fault in error.errors()]
+        raise RefusedError(f"config of system {system}: {'; '.join(faults)}") from error
+
+
+def _sentence(config: type[BaseModel], fault: Any) -> str:
+    where = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] != "extra_forbidden":
+        found = f", found {fault['input']!r}" if fault["loc"] and len(repr(fault["input"])) < 80 else ""
+        message = str(fault["msg"]).removeprefix("Value error, ")
+        return f"{where}: {message}{found}"
+    spellings = {name: f"{s}.{k}" for s, k, field in fields(config) for name in (k, *_extra(field)["aliases"])}
+    spellings |= {s: s for s in config.model_fields}
+    close = difflib.get_close_matches(str(fault["loc"][-1]), list(spellings), n=6, cutoff=0.4)
+    near = list(dict.fromkeys(spellings[c] for c in close))[:3]
+    valid = near or sorted(config.model_fields)
+    return f"unknown key {where}; {'nearest valid keys' if near else 'valid sections'}: {', '.join(valid)}"
+
+
+def fields(config: type[BaseModel]) -> list[tuple[str, str, Any]]:
+    """Return (section, key, pydantic field) of every key of a config."""
+    found = []
+    for section, field in config.model_fields.items():
+        assert isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        found += [(section, name, inner) for name, inner in field.annotation.model_fields.items()]
+    return found
+
+
+def _extra(field: Any) -> dict[str, Any]:
+    return dict(field.json_schema_extra or {})
+
+
+def describe(field: Any) -> dict[str, Any]:
+    """Return a field in the form of schema.json."""
+    bounds = {type(m).__name__: getattr(m, type(m).__name__.lower(), None) for m in field.metadata}
+    values = get_args(field.annotation) if getattr(field.annotation, "__origin__", None) is Literal else None
+    kind = type(values[0]) if values else field.annotation
+    name = kind.__name__ if kind in (int, float, bool, str) else "list"
+    exclusive = "Gt" in bounds
+    minimum = bounds.get("Gt", bounds.get("Ge"))
+    described = {"type": name, "default": field.default, "minimum": minimum, "maximum": bounds.get("Le"),
+                 "exclusive_minimum": exclusive, "allowed": list(values) if values else None}  # fmt: skip
+    return described | _extra(field) | {"description": field.description}
+
+
+class Reader:
+    """A config that remembers which keys were read: `config.training.batch_size` adds `training.batch_size`."""
+
+    def __init__(self, config: BaseModel, prefix: str = "", read: set[str] | None = None) -> None:
+        self._config, self._prefix = config, prefix
+        self.keys_read: set[str] = set() if read is None else read
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._config, name)
+        if isinstance(value, BaseModel):
+            return Reader(value, f"{name}.", self.keys_read)
+        self.keys_read.add(self._prefix + name)
+        return value
+
+
+def idle_keys(config: SignalConfig) -> dict[str, str]:
+    """Return the keys that cannot act in this config, each with its reason: changing one changes nothing."""
+    t = config.training
+    idle: dict[str, str] = {}
+    if t.n_epochs <= t.n_epochs_init:
+        idle["training.coeff_W_L1"] = (
+            f"acts in phase 2 only, which starts at epoch n_epochs_init={t.n_epochs_init}; "
+            f"this run ends after n_epochs={t.n_epochs}"
+        )
+    if t.n_epochs_init == 0:
+        for name in ("first_coeff_L1", "coeff_edge_diff"):
+            idle[f"training.{name}"] = "acts in phase 1 only, and n_epochs_init=0 leaves none"
+    if t.training_single_type:
+        idle["training.learning_rate_embedding_start"] = "training_single_type is true: the embeddings are not trained"
+    return idle
