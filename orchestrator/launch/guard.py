@@ -71,19 +71,25 @@ def kill_below(statuses: dict[int, int], group: int | None = None) -> None:
         time.sleep(0.002)
 
 
-def payload_of(pid: int) -> int:
-    """Return the program that bwrap runs for us (killed bwrap gives it no time for a checkpoint), or `pid` itself."""
-    while LINUX:
-        try:
-            with open(f"/proc/{pid}/comm", "rb") as file:
-                name = file.read().strip()
-        except OSError:
-            return pid
-        below = children_of(pid) if name == b"bwrap" else []
-        if not below:
-            return pid
+def name_of(pid: int) -> bytes:
+    """Return the short name of a process, empty when it is not known."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/comm", "rb") as file:
+        return file.read().strip()
+    return b""
+
+
+def ask_to_end(child: int) -> None:
+    """Send SIGTERM to the step's program, below bwrap if it runs in one.
+
+    bwrap itself would die of it and take the program along without time for a checkpoint. If it has not yet started
+    the program (its first process in the box ignores SIGTERM), there is nothing to save, and it is killed.
+    """
+    pid, below = child, [child]
+    while below:
         pid = below[0]
-    return pid
+        below = children_of(pid) if name_of(pid) == b"bwrap" else []
+    with contextlib.suppress(OSError):
+        os.kill(pid, signal.SIGKILL if name_of(pid) == b"bwrap" else signal.SIGTERM)
 
 
 def load_sandbox() -> ModuleType:
@@ -147,8 +153,7 @@ def keep(step: Json, orders: int, reports: int, output: int) -> NoReturn:
         if order is not None and (order == b"" or b"K" in order):
             break
         if order and child not in statuses:
-            with contextlib.suppress(OSError):
-                os.kill(payload_of(child), signal.SIGTERM)
+            ask_to_end(child)
     kill_below(statuses, child)
     with contextlib.suppress(OSError):
         os.write(reports, str(statuses.get(child, -signal.SIGKILL)).encode())

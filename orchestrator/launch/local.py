@@ -99,7 +99,7 @@ def signal_supervisor(run_dir: Path, number: int) -> bool:
     The process is pinned first (pidfd) and checked then, so a number that was given to a stranger is never signalled.
     """
     pid = folder.claim_pid(run_dir)
-    if pid is None or not folder.lock_held(run_dir):
+    if pid is None or pid == os.getpid() or not folder.lock_held(run_dir):  # ours: a scripted run
         return False
     if not hasattr(os, "pidfd_open"):
         return _signal_by_command(pid, number)

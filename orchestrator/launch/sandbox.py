@@ -39,6 +39,7 @@ SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/
 """Programs and libraries of the system; links are kept as links."""
 SYSTEM_FILES = (
     "/etc/alternatives",
+    "/etc/fonts",
     "/etc/group",
     "/etc/ld.so.cache",
     "/etc/ld.so.conf",

@@ -8,7 +8,7 @@ from orchestrator.launch import folder
 from orchestrator.paths import RunPaths
 from orchestrator.ports import LaunchSpec
 
-from .conftest import make_run, read_json, toy_spec, wait_for
+from .conftest import Bench, make_run, read_json, toy_spec, wait_for
 
 
 def test_a_run_ends_well(bench, tmp_path):
@@ -145,8 +145,6 @@ def test_an_unreadable_exit_record_is_none(bench, tmp_path):
 
 def test_files_by_script(tmp_path):
     """What a real run writes when it goes wrong in its own way, a scripted one can leave too."""
-    from .conftest import Bench
-
     scripted = Bench("scripted")
     run_dir = make_run(tmp_path, "inf")
     scripted.run(run_dir, "inf")
@@ -159,3 +157,13 @@ def test_files_by_script(tmp_path):
     scripted.submit(run_dir, "until_cancelled")
     scripted.launcher.vanish(run_dir)
     assert scripted.launcher.state(run_dir) == "vanished"
+
+
+def test_the_local_launcher_never_signals_this_process(tmp_path):
+    """A scripted run is held by the engine's own process; a local launcher that adopts its folder leaves it alone."""
+    scripted, run_dir = Bench("scripted"), make_run(tmp_path)
+    scripted.submit(run_dir, "until_cancelled")
+    Bench("local").launcher.cancel(run_dir, hard=True)
+    assert scripted.launcher.state(run_dir) == "running"
+    scripted.launcher.cancel(run_dir)
+    assert scripted.launcher.state(run_dir) == "ended"

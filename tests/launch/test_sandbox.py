@@ -269,3 +269,15 @@ def test_interpreter_paths(tmp_path):
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "python").symlink_to(sys.executable)
     assert str(tmp_path) not in sandbox.interpreter_paths(str(tmp_path / "bin" / "python"))
+
+
+def test_hide_environment():
+    if not sys.platform.startswith("linux"):
+        pytest.skip("only Linux has the setting")
+    code = """if True:
+        import ctypes, runpy, sys
+        runpy.run_path(sys.argv[1])["hide_environment"]()
+        print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0))
+    """
+    done = subprocess.run([sys.executable, "-I", "-c", code, sandbox.__file__], capture_output=True, text=True)
+    assert done.stdout == "0\n"

@@ -169,6 +169,18 @@ def test_cancel_gives_time_for_a_checkpoint(local, tmp_path, level):
     assert "cancelled" in record.sentence
 
 
+@pytest.mark.parametrize("delay", [0, 0.005, 0.01, 0.02])
+def test_an_early_cancel_is_not_lost(local, tmp_path, level, delay):
+    """Wherever the start is at that moment, the grace time is not waited out."""
+    run_dir = make_run(tmp_path)
+    local.launcher.submit(run_dir, toy_spec(run_dir, "slow", sandbox=level, grace_s=30))
+    time.sleep(delay)
+    local.launcher.cancel(run_dir)
+    record = local.end(run_dir, timeout=10)
+    assert record.reason == "cancelled"
+    assert record.returncode in (None, 12, -15, -9)
+
+
 def test_the_deaf_are_killed_after_the_grace_time(local, tmp_path, level):
     run_dir = start(local, tmp_path, "ignore_sigterm", sandbox=level, grace_s=0.3)
     begun = time.monotonic()
@@ -228,7 +240,7 @@ def test_wall_counts_all_steps(local, tmp_path):
     assert (record.step, record.reason) == ("score", "wall")
 
 
-# --- what a step gets ---------------------------------------------------------------------------------------------------
+# --- what a step gets -------------------------------------------------------------------------------------------------
 
 
 def test_a_step_inherits_nothing(local, tmp_path, monkeypatch):
@@ -279,7 +291,7 @@ def test_sandboxed_run_writes_only_out(local, tmp_path, level):
     assert (run_dir / "result.json").exists()
 
 
-# --- lock and claim ---------------------------------------------------------------------------------------------------
+# --- lock and claim --------------------------------------------------------------------------------------------------
 
 
 def command(run_dir, *options):
