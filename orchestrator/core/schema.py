@@ -139,7 +139,7 @@ class SystemSchema(_Open):
     def nearest_keys(self, name: str, n: int = 3) -> tuple[str, ...]:
         """Return the spellings of keys most like `name`, best first."""
         names = {s: k.key for k in (*self.keys, *CLAUDE) for s in (k.name, k.key, *k.aliases)}
-        close = difflib.get_close_matches(name, list(names), n=2 * n, cutoff=0.4)
+        close = difflib.get_close_matches(name, list(names), n=2 * n, cutoff=0.55)
         return tuple(dict.fromkeys(names[c] for c in close))[:n]
 
     def nearest_metrics(self, name: str, n: int = 3) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ _FREE = re.compile(
 _NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?")
 _COMMENT = re.compile(r"(?:^|\s)#\s*(.*)$")
 _SECTION_OF = re.compile(r"\bin (?:the )?`(\w+):?`\s+section|\((\w+) section\)")
+_LOOKS_LIKE_CONFIG = re.compile(r"(?:\s*#.*\n)*(?:training|simulation|graph_model|inr|claude):\s*\n")
 _OUTSIDE = re.compile(r"outside (?:of )?(?:the )?`\w+:?`(?: section)?")
 
 
@@ -137,7 +138,7 @@ class Keys:
     # Fenced YAML.
 
     def _fence(self, fence: Fence) -> None:
-        if fence.info not in ("yaml", "yml"):
+        if fence.info not in ("yaml", "yml") and (fence.info or not _LOOKS_LIKE_CONFIG.match(fence.text)):
             return
         try:
             doc = yaml_edit.read("\n" * (fence.line - 1) + fence.text, self.notes.source)

@@ -19,7 +19,7 @@ from orchestrator.formats.markdown import plain
 NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 _END = r"\s*(?=$|[)\]—–(#]|-\s|\.(?:\s|$))"
 _RANGE = re.compile(rf"[\[(]?\s*({NUMBER})\s*(?:to|-|–|—|\.\.)\s*({NUMBER})\s*[\])]?{_END}")
-_MARKED_RANGE = re.compile(r"\b[Rr]ange\s*:\s*(.*)$")
+_MARKED_RANGE = re.compile(r"\b[Rr]ange(?:\s*:\s*|\s+(?=[\d(\[.+-]))(.*)$")
 _MARKED_VALUES = re.compile(r"\b(?:[Vv]alues|[Oo]ptions|[Cc]hoose from|[Aa]llowed)\s*:\s*(.*)$")
 _CAN_TRY = re.compile(r"\bcan try ([\w.+-]+)")
 _COMPARE = re.compile(rf"^(?:(.+?)\s*)?(>=|<=|>|<|≥|≤|=)\s*({NUMBER})$")
@@ -61,6 +61,9 @@ def comment_bounds(text: str, default: Any = None) -> Bounds | None:
         if not found:
             raise ValueError(f"range {marked[1].strip()!r} cannot be read; write `range: 1E-4 to 1E-2`")
         return _bounds(found[1], found[2])
+    whole = re.fullmatch(rf"\s*({NUMBER})\s*(?:to|–|—|\.\.)\s*({NUMBER})\s*", text)
+    if whole:
+        return _bounds(whole[1], whole[2])
     marked = _MARKED_VALUES.search(text)
     if marked:
         return Bounds(allowed=_listed(marked[1]))

@@ -21,10 +21,11 @@ from orchestrator.formats.markdown import CODE, Block, Fence, Item, Paragraph, T
 from orchestrator.formats.notes import Notes
 
 _PRIMARY = re.compile(r"primary (?:optimization )?(?:metric|target)|\(PRIMARY\)", re.I)
+_UNQUOTED = re.compile(r"primary (?:optimization )?metric\**\s*:\s*\**\s*([A-Za-z_]\w*)", re.I)
 _SECONDARY = re.compile(r"secondary (?:metric|target)s?", re.I)
 _GOAL_VERB = re.compile(r"\b(maximi[sz]e|minimi[sz]e)\s+(?:the\s+)?[`*]+([A-Za-z_]\w*)[`*]+", re.I)
 _TARGET = re.compile(rf"(?:\btarget(?: \w+)?:?|\bnear|\bideal:?|^~|=)\s*~?\s*({rules.NUMBER})(?!\s*[%\d])")
-_BOLD_ITEM = re.compile(r"^\*\*(.+?)\*\*\s*:?\s*(.*)$")
+_CLASS_ITEM = re.compile(r"^(?:\*\*(.+?)\*\*\s*:?|([A-Z][\w -]*?)\s*:)\s*(.*)$")
 _BLOCK_ITEM = re.compile(r"^\**Block (\d+)(\+?)\**\s*(?:[:—–-]|\s-\s)\**\s*(.*)$")
 _CAP = re.compile(r"~?(\d+)\s*lines max|at most (\d+) lines", re.I)
 _SUPPORT = re.compile(r"(\d+)\+?\s*supporting iterations", re.I)
@@ -59,10 +60,15 @@ def items_after(text: Text, *words: str) -> Iterator[Item]:
     labelled = False
     for block in text.blocks:
         if isinstance(block, Item):
-            if labelled or (block.path and any(w in block.path[-1].text.lower() for w in words)):
+            heading = block.path[-1].text.lower() if block.path else ""
+            if labelled or heading in words or any(w in heading for w in words if " " in w or w == "classification"):
                 yield block
         else:
-            labelled = isinstance(block, Paragraph) and block.label and any(w in block.text.lower() for w in words)
+            labelled = (
+                isinstance(block, Paragraph)
+                and block.label
+                and any(w in block.text.lower() for w in words if w != "metrics")
+            )
 
 
 def direction(text: str) -> tuple[Literal["max", "min", "target"] | None, float | None]:
@@ -114,7 +120,13 @@ def _stated_metrics(text: Text, notes: Notes) -> Iterator[DraftMetric]:
             continue
         first, second = _PRIMARY.search(content), _SECONDARY.search(content)
         marker = first or second
-        if not marker or not CODE.search(content):
+        if marker and not CODE.search(content):
+            bare = _UNQUOTED.search(content)
+            if bare:
+                notes.use(block)
+                yield DraftMetric(name=bare[1], role="primary", direction=direction(content)[0], line=line)
+            continue
+        if not marker:
             continue
         notes.use(block)
         if CODE.match(content):
@@ -132,7 +144,7 @@ def _stated_metrics(text: Text, notes: Notes) -> Iterator[DraftMetric]:
 
 
 def _listed_metrics(text: Text, notes: Notes) -> Iterator[DraftMetric]:
-    for item in items_after(text, "metrics from", "metrics in"):
+    for item in items_after(text, "metrics from", "metrics in", "metrics"):
         span = CODE.match(item.text)
         if span:
             notes.use(item)
@@ -159,9 +171,13 @@ def classes(text: Text, notes: Notes) -> list[DraftClass]:
     """Return the classes, best first as listed."""
     rows: list[tuple[Block, int, str, str]] = []
     for item in items_after(text, "classification"):
-        bold = _BOLD_ITEM.match(item.text)
-        if bold:
-            rows.append((item, item.line, bold[1].strip(": "), bold[2]))
+        named = _CLASS_ITEM.match(item.text)
+        if named:
+            rows.append((item, item.line, (named[1] or named[2]).strip(": "), named[3]))
+        else:
+            notes.problem(
+                item.line, f"class {item.text!r} cannot be read; write `- **Name**: metric > 0.9`", key="classes"
+            )
     for block in text.blocks:
         if isinstance(block, Table) and block.header[0].lower() in ("class", "verdict") and len(block.header) > 1:
             rows += [(block, line, plain(cells[0]), cells[1]) for line, cells in block.rows]

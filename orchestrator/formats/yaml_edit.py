@@ -24,6 +24,8 @@ _FLOAT = re.compile(
     r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)"
 )
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
+_LINE_ENDS = re.compile("[\x85\u2028\u2029\ufeff]")
+"""What PyYAML would fold away in single quotes."""
 _SIMPLE_TEXT = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
@@ -75,6 +77,12 @@ _Dumper.add_representer(
     list,
     lambda dumper, data: dumper.represent_sequence(
         "tag:yaml.org,2002:seq", data, flow_style=not any(isinstance(x, dict | list) for x in data)
+    ),
+)
+_Dumper.add_representer(
+    str,
+    lambda dumper, data: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", data, style='"' if _LINE_ENDS.search(data) else None
     ),
 )
 _Dumper.add_representer(tuple, lambda dumper, data: dumper.represent_list(list(data)))
@@ -169,7 +177,7 @@ def number_text(value: float, like: str = "") -> str:
 def scalar_text(value: Any, like: str = "") -> str:
     """Return one value (scalar or flat list) as it stands after `key: `. Raises InstructionError for anything else."""
     if isinstance(value, bool):
-        return str(value) if not like or like[:1].isupper() else str(value).lower()
+        return str(value).lower() if like in ("true", "false") else str(value)
     if isinstance(value, float):
         if not math.isfinite(value):
             raise InstructionError(f"{value} cannot be written to a config; expected a finite number")
