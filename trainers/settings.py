@@ -47,8 +47,7 @@ class Simulation(Section):
     )
     params: list[list[float]] = key(
         [[1.0, 0.0, 7.0, 0.0, 1.0, 0.0]],
-        "One row [a, b, g, s, w, h] a neuron type: "
-        "du_i/dt = -a u_i + b + s tanh(u_i) + g sum_j W_ij phi((u_j - h)/w).",
+        "One row [a, b, g, s, w, h] a neuron type: du_i/dt = -a u_i + b + s tanh(u_i) + g sum_j W_ij phi((u_j - h)/w).",
         unit="a: 1/time; b: u/time; g, s: u/time; w, h: u",
     )
     phi: Literal["tanh"] = key("tanh", "Transfer function phi of a sending neuron.")
@@ -112,9 +111,7 @@ class SignalTraining(Section):
         aliases=("aug",), ge=1, le=100000,
     )  # fmt: skip
     batch_size: int = key(8, "Frames a gradient step.", unit="frames", aliases=("batch",), ge=1, le=1024)
-    learning_rate_W_start: float = key(
-        3e-3, "Adam's rate for W.", aliases=("lr_W", "learning_rate_W"), gt=0.0, le=1.0
-    )
+    learning_rate_W_start: float = key(3e-3, "Adam's rate for W.", aliases=("lr_W", "learning_rate_W"), gt=0.0, le=1.0)
     learning_rate_start: float = key(
         1e-4, "Adam's rate for lin_edge and lin_phi.", aliases=("lr", "learning_rate"), gt=0.0, le=1.0
     )

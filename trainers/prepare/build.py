@@ -21,7 +21,7 @@ from trainers.data import XNORM_STD, load_signal
 from trainers.errors import RefusedError
 from trainers.prepare import baselines
 from trainers.prepare.guard import guard
-from trainers.prepare.simulator import activity, draw_system, generators, trajectory
+from trainers.prepare.simulator import System, activity, draw_system, generators, trajectory
 from trainers.scoring.metrics import load_truth
 from trainers.settings import SignalConfig, load_yaml, read_config
 from trainers.yaml_io import write_text
@@ -136,7 +136,7 @@ def measure(config: SignalConfig, folder: Path) -> dict[str, Any]:
     told = guard(folder)
     truth = load_truth(folder)
     data, inputs = load_signal(folder / "train", folder / "inputs")
-    system = truth.system()
+    system = System(truth.W, truth.types, truth.params)
     u, du = data.u.numpy(), data.du.numpy()
     oracle = baselines.oracle(system, inputs, truth)
     null = baselines.null(config, inputs, truth)
@@ -177,7 +177,9 @@ def null_fault(null: Metrics) -> str | None:
     for name in NULL_CHECKED:
         value = null[name]
         if value is None or value > NULL_MAX:
-            return f"an untrained model scores {value} on {name} (at most {NULL_MAX:g}): the metric can be had for nothing"
+            return (
+                f"an untrained model scores {value} on {name} (at most {NULL_MAX:g}): the metric can be had for nothing"
+            )
     return None
 
 

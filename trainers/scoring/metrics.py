@@ -15,8 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.prepare.simulator import System
-
 Array = NDArray[np.float64]
 Metrics = dict[str, float | None]
 STEP = 10
@@ -43,9 +41,9 @@ class Truth(NamedTuple):
     sample: Array
     """Some frames of the first trajectory (N, .), for the figure."""
 
-    def system(self) -> System:
-        """Return the saved system."""
-        return System(self.W, self.types, self.params)
+    def coupling(self) -> Array:
+        """Return g_i W_ij, what multiplies the sent activity (N, N); g is the third number of a type's row."""
+        return self.params[self.types][:, 2:3] * self.W
 
 
 def load_truth(data_dir: Path) -> Truth:
@@ -96,7 +94,7 @@ def amplitude(curves: Array, grid: Array, x: float) -> Array:
 def couplings(W: Array, lin_edge: Array, truth: Truth) -> tuple[Array, Array]:
     """Return learned and true gauge-free couplings, each (N, N)."""
     learned = np.asarray(W, dtype=np.float64) * amplitude(lin_edge, truth.grid_u, truth.xnorm)
-    right = truth.system().coupling() * amplitude(truth.lin_edge, truth.grid_u, truth.xnorm)
+    right = truth.coupling() * amplitude(truth.lin_edge, truth.grid_u, truth.xnorm)
     return learned, right
 
 
@@ -133,7 +131,7 @@ def pearson(a: Array, b: Array) -> float:
     """Return the correlation of two vectors; 0 when one of them is constant."""
     a, b = a - a.mean(), b - b.mean()
     size = float(np.linalg.norm(a) * np.linalg.norm(b))
-    return float(a @ b) / size if size > 0.0 else 0.0
+    return float(np.clip(a @ b / size, -1.0, 1.0)) if size > 0.0 else 0.0
 
 
 def auc(positive: Array, negative: Array) -> float | None:

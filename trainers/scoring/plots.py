@@ -1,0 +1,188 @@
+"""Figures of a run, PNG, under the sub-paths that the instructions name. Axis letters: N neurons, G grid points."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from trainers.scoring.metrics import Truth, amplitude, couplings
+
+DPI = 120
+LEARNED, TRUE, FAINT = "#c2410c", "#111827", "#94a3b8"
+CURVES_MAX = 40
+"""Neurons whose curves are drawn."""
+TRACES = 12
+matplotlib.rcParams.update({
+    "font.size": 9, "axes.spines.top": False, "axes.spines.right": False, "axes.titlesize": 10,
+    "legend.frameon": False, "axes.linewidth": 0.8,
+})  # fmt: skip
+
+
+def _save(figure: Figure, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=DPI, metadata={"Software": None})
+
+
+def plot_loss(progress: list[dict[str, Any]], path: Path) -> None:
+    """Draw every loss term over gradient steps, phases marked."""
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
+    axes = figure.subplots()
+    names = list(dict.fromkeys(name for line in progress for name in line.get("terms", {})))
+    names.sort(key=lambda name: name != "prediction")
+    for name, colour in zip(names, (TRUE, "#2563eb", LEARNED, "#059669", "#7c3aed"), strict=False):
+        found = [(line["step"], line["terms"].get(name)) for line in progress]
+        points = np.array([(s, v) for s, v in found if isinstance(v, int | float) and v > 0], dtype=float)
+        if len(points):
+            axes.plot(
+                points[:, 0], points[:, 1], color=colour, lw=1.3, label=name, marker="." if len(points) < 3 else ""
+            )
+    starts = [b["step"] for a, b in zip(progress[:-1], progress[1:], strict=True) if a.get("phase") != b.get("phase")]
+    for step in starts:
+        axes.axvline(step, color=FAINT, lw=0.8, ls=":")
+        axes.text(step, 0.98, " phase 2", transform=axes.get_xaxis_transform(), va="top", color=FAINT)
+    axes.set(
+        xlabel="gradient step", ylabel="mean of a loss term", title="Loss terms, coefficients included", yscale="log"
+    )
+    if names:
+        axes.legend(loc="upper right")
+    _save(figure, path)
+
+
+def plot_comparison(estimate: dict[str, Any], truth: Truth, scores: dict[str, float | None], where: str,
+                    path: Path) -> None:  # fmt: skip
+    """Draw learned against true coupling of every pair, with the line of equality."""
+    learned, right = couplings(estimate["W"], estimate["lin_edge"], truth)
+    off = ~np.eye(len(right), dtype=bool)
+    x, y = right[off], learned[off]
+    if len(x) > 40000:
+        chosen = np.random.default_rng(0).choice(len(x), 40000, replace=False)
+        x, y = x[chosen], y[chosen]
+    figure = Figure(figsize=(4.8, 4.6), layout="constrained")
+    axes = figure.subplots()
+    reach = 1.1 * float(np.abs(x).max())
+    tall = max(reach, 1.1 * float(np.quantile(np.abs(y), 0.999)))
+    axes.plot([-reach, reach], [-reach, reach], color=TRUE, lw=0.9, ls="--", label="equal")
+    axes.scatter(x, y, s=3, color=LEARNED, alpha=0.25, linewidths=0, rasterized=True)
+    text = "\n".join(f"{label} {scores[name]:.3f}" for label, name in (
+        ("R2", "connectivity_R2"), ("strict R2", "connectivity_R2_strict"), ("slope", "connectivity_slope")))  # fmt: skip
+    axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top")
+    axes.set(xlabel="true coupling  g W c", ylabel="learned coupling  W c", xlim=(-reach, reach), ylim=(-tall, tall),
+             title=f"Connectivity, {where}")  # fmt: skip
+    axes.legend(loc="lower right")
+    _save(figure, path)
+
+
+def plot_matrix(estimate: dict[str, Any], truth: Truth, where: str, path: Path) -> None:
+    """Draw true and learned couplings as images on one colour scale."""
+    learned, right = couplings(estimate["W"], estimate["lin_edge"], truth)
+    reach = float(np.quantile(np.abs(right), 0.995)) or 1.0
+    figure = Figure(figsize=(8.2, 3.9), layout="constrained")
+    for axes, matrix, title in zip(
+        figure.subplots(1, 2, sharey=True), (right, learned), ("true", "learned"), strict=True
+    ):
+        image = axes.imshow(matrix, cmap="RdBu_r", vmin=-reach, vmax=reach, interpolation="nearest")
+        axes.set(title=f"{title} coupling", xlabel="source neuron")
+        axes.spines[["top", "right"]].set_visible(True)
+    figure.axes[0].set_ylabel("target neuron")
+    figure.colorbar(image, ax=figure.axes, shrink=0.9, extend="both", label="coupling, u per unit of time")
+    figure.suptitle(f"Connectivity, {where}", fontsize=10)
+    _save(figure, path)
+
+
+def plot_edge_function(estimate: dict[str, Any], truth: Truth, where: str, path: Path) -> None:
+    """Draw lin_edge of some neurons over activity with the truth dashed.
+
+    Both are shown in the gauge in which they pass through 0 half-way and reach 1 at x = 1.5 std(u).
+    """
+    figure, axes = _function_axes(truth, f"lin_edge (MLP1), {where}", "what a neuron sends, gauge removed")
+    _curves(axes, truth.grid_u, _normal(estimate["lin_edge"], truth), LEARNED, "-", "learned")
+    _curves(axes, truth.grid_u, _normal(truth.lin_edge, truth)[np.unique(truth.types, return_index=True)[1]],
+            TRUE, "--", "true")  # fmt: skip
+    axes.set_ylim(-2.2, 2.2)
+    axes.legend(loc="upper left")
+    _save(figure, path)
+
+
+def plot_self_function(estimate: dict[str, Any], truth: Truth, where: str, path: Path) -> None:
+    """Draw lin_phi of some neurons over activity with the truth dashed.
+
+    An offset of lin_edge moves lin_phi by a constant of each neuron, so each learned curve is shown with the constant
+    that its own offset explains taken away.
+    """
+    figure, axes = _function_axes(truth, f"lin_phi (MLP0), {where}", "self term, u per unit of time")
+    offset = _middle(estimate["lin_edge"], truth) @ np.asarray(estimate["W"]).T
+    _curves(axes, truth.grid_u, estimate["lin_phi"] + offset[:, None], LEARNED, "-", "learned")
+    right = truth.lin_phi[np.unique(truth.types, return_index=True)[1]]
+    _curves(axes, truth.grid_u, right, TRUE, "--", "true")
+    reach = 1.8 * float(np.abs(right).max())
+    axes.set_ylim(-reach, reach)
+    axes.legend(loc="upper right")
+    _save(figure, path)
+
+
+def _function_axes(truth: Truth, title: str, label: str) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(5.0, 3.8), layout="constrained")
+    axes = figure.subplots()
+    low, high = np.quantile(truth.sample, [0.005, 0.995])
+    axes.axvspan(low, high, color=FAINT, alpha=0.15, lw=0, label="99 % of the data")
+    axes.axhline(0, color=FAINT, lw=0.6)
+    axes.set(title=title, xlabel="activity u", ylabel=label, xlim=(truth.grid_u[0], truth.grid_u[-1]))
+    return figure, axes
+
+
+def _curves(axes: Any, grid: NDArray[np.float64], curves: Any, colour: str, style: str, label: str) -> None:
+    drawn = curves[np.linspace(0, len(curves) - 1, min(len(curves), CURVES_MAX)).astype(int)]
+    alpha = 1.0 if len(drawn) < 5 else 0.35
+    for k, row in enumerate(drawn):
+        axes.plot(grid, row, color=colour, lw=1.2, ls=style, alpha=alpha, label=label if k == 0 else None)
+
+
+def _middle(curves: Any, truth: Truth) -> Any:
+    """Return (e_j(x) + e_j(-x)) / 2 of each neuron (N,)."""
+    return np.array([np.mean(np.interp([-truth.xnorm, truth.xnorm], truth.grid_u, row)) for row in curves])
+
+
+def _normal(curves: Any, truth: Truth) -> Any:
+    size = amplitude(curves, truth.grid_u, truth.xnorm)
+    size = np.where(np.abs(size) > 1e-12, size, 1.0)
+    return (np.asarray(curves) - _middle(curves, truth)[:, None]) / size[:, None]
+
+
+def plot_activity(truth: Truth, path: Path) -> None:
+    """Draw the simulated activity as an image, and some traces."""
+    figure = Figure(figsize=(8.2, 4.6), layout="constrained")
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1.2, 1))
+    frames = np.linspace(0, truth.activity["n_frames"], truth.sample.shape[1], endpoint=False)
+    reach = float(np.quantile(np.abs(truth.sample), 0.995))
+    image = above.imshow(truth.sample, aspect="auto", cmap="RdBu_r", vmin=-reach, vmax=reach, interpolation="nearest",
+                         extent=(0, truth.activity["n_frames"], len(truth.sample), 0))  # fmt: skip
+    figure.colorbar(image, ax=above, label="u", pad=0.01)
+    shown = np.linspace(0, len(truth.sample) - 1, min(TRACES, len(truth.sample))).astype(int)
+    for row, neuron in enumerate(shown):
+        below.plot(frames, truth.sample[neuron] / (2 * reach) - row, color=TRUE, lw=0.7)
+    below.set(xlabel="frame", ylabel=f"{len(shown)} neurons", yticks=[])
+    above.set(ylabel="neuron", title="Simulated activity, first trajectory")
+    _save(figure, path)
+
+
+def plot_kinograph(found: NDArray[np.float64], right: NDArray[np.float64], scores: dict[str, float | None],
+                   path: Path) -> None:  # fmt: skip
+    """Draw the second trajectory, true, learned and their difference, as neuron x time images (F, N)."""
+    figure = Figure(figsize=(9.0, 3.4), layout="constrained")
+    reach = float(np.quantile(np.abs(right), 0.995))
+    shown = np.nan_to_num(found, nan=0.0, posinf=reach, neginf=-reach)
+    panels = ((right, "true"), (shown, "learned"), (shown - right, "learned - true"))
+    for axes, (frames, title) in zip(figure.subplots(1, 3, sharey=True), panels, strict=True):
+        image = axes.imshow(frames.T, aspect="auto", cmap="RdBu_r", vmin=-reach, vmax=reach, interpolation="nearest")
+        axes.set(title=title, xlabel="frame")
+    figure.axes[0].set_ylabel("neuron")
+    figure.colorbar(image, ax=figure.axes, label="u", pad=0.01)
+    figure.suptitle(f"Held-out trajectory from its first frame, test_R2 {scores['test_R2']:.3f}", fontsize=10)
+    _save(figure, path)

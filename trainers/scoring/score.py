@@ -1,0 +1,178 @@
+"""Score a run: read its estimates, write analysis.log, plots and result.json."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from pathlib import Path
+from typing import Any
+
+from trainers.errors import RefusedError
+from trainers.run import Order, read_order
+from trainers.schema import METRICS, MetricSpec
+from trainers.scoring import estimates
+from trainers.scoring.metrics import Truth, load_truth, score_estimate
+from trainers.yaml_io import write_text
+
+Value = tuple[float | None, str | None]
+"""A metric: a finite number, or None with the reason."""
+
+
+def score(run_dir: Path, data_dir: Path) -> dict[str, Any]:
+    """Score `run_dir` against `data_dir`; return and write result.json (last).
+
+    Raises:
+        RefusedError: an estimate, train.json or the data cannot be used; no result.json is then written.
+    """
+    started = time.monotonic()
+    order = read_order(run_dir)
+    truth, preflight = _truth(data_dir)
+    out = run_dir / "out"
+    trained = _trained(estimates.read_json(out / "train.json"))
+    shapes = _shapes(truth)
+    final = estimates.read_estimate(out / "estimate.npz", shapes)
+    found: dict[str, float | None] = score_estimate(final, truth)
+    found |= {"final_loss": trained["final_loss"], "training_time_min": trained["training_time_s"] / 60}
+    found |= {name: truth.activity[name] for name in ("effective_rank_90", "effective_rank_99", "spectral_radius")}
+    metrics = {name: _value(name, found.get(name), truth) for name in METRICS[order.system]}
+    measured = time.monotonic()
+    log = log_text(order, truth, preflight, trained, metrics)
+    write_text(run_dir / "analysis.log", log)
+    plots = draw(run_dir, truth, final, shapes, found)
+    result = {
+        "contract": 1,
+        "iteration": order.iteration,
+        "attempt": order.attempt,
+        "metrics": {
+            name: {"value": value, "reason": reason, "version": METRICS[order.system][name].version}
+            for name, (value, reason) in metrics.items()
+        },
+        "keys_read": trained["keys_read"],
+        "keys_idle": trained["keys_idle"],
+        "timings": {
+            "train": trained["training_time_s"],
+            "metrics": round(measured - started, 3),
+            "plots": round(time.monotonic() - measured, 3),
+        },
+        "versions": trained["versions"],
+        "device": trained["device"],
+        "data_fingerprint": preflight.get("fingerprint"),
+        "analysis_log_sha256": hashlib.sha256(log.encode()).hexdigest(),
+        "plots": plots,
+    }
+    write_text(run_dir / "result.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
+    return result
+
+
+def _truth(data_dir: Path) -> tuple[Truth, dict[str, Any]]:
+    try:
+        return load_truth(data_dir), json.loads((data_dir / "preflight.json").read_text())
+    except (OSError, ValueError, KeyError) as error:
+        raise RefusedError(f"{data_dir} is not a complete regime ({error}); prepare it again") from error
+
+
+def _trained(content: dict[str, Any]) -> dict[str, Any]:
+    """Return train.json with every field in its type, whatever the training wrote."""
+    loss, seconds = content.get("final_loss"), content.get("training_time_s")
+    texts = {k: v for k, v in content.items() if k in ("keys_idle", "versions") and isinstance(v, dict)}
+    keys = content.get("keys_read")
+    return {
+        "final_loss": float(loss) if isinstance(loss, int | float) else None,
+        "training_time_s": float(seconds) if isinstance(seconds, int | float) else math.nan,
+        "keys_read": [str(k) for k in keys] if isinstance(keys, list) else [],
+        "keys_idle": {str(k): str(v) for k, v in texts.get("keys_idle", {}).items()},
+        "versions": {str(k): str(v) for k, v in texts.get("versions", {}).items()},
+        "device": str(content.get("device")),
+    }
+
+
+def _shapes(truth: Truth) -> dict[str, tuple[int | None, ...]]:
+    n, g = len(truth.W), len(truth.grid_u)
+    return {"W": (n, n), "a": (n, None), "lin_edge": (n, g), "lin_phi": (n, g),
+            "heldout_du": truth.heldout_du.shape, "rollout_u": truth.rollout_u.shape}  # fmt: skip
+
+
+def _value(name: str, value: float | None, truth: Truth) -> Value:
+    if name == "cluster_accuracy" and len(truth.params) == 1:
+        return None, "one neuron type"
+    if value is None:
+        reason = "every entry of the true W may be non-zero" if name == "support_AUC" else "not measured"
+        return None, reason
+    if math.isfinite(value):
+        return float(value), None
+    return None, "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+
+
+def log_text(order: Order, truth: Truth, preflight: dict[str, Any], trained: dict[str, Any],
+             metrics: dict[str, Value]) -> str:  # fmt: skip
+    """Return analysis.log: simulation, training, test and connectivity in the recorded order and spelling."""
+    specs, t, active = METRICS[order.system], order.config.training, truth.activity
+
+    def line(name: str) -> str:
+        return f"{specs[name].log_key or name}: {shown(specs[name], metrics[name])}"
+
+    ceiling = preflight.get("ceiling") or {}
+    lines = [
+        line("spectral_radius"),
+        "--- activity ---",
+        f"  shape: ({active['n_frames']:.0f}, {active['n_neurons']:.0f})",
+        f"  range: [{active['u_min']:.3f}, {active['u_max']:.3f}]",
+        f"  {line('effective_rank_90')}",
+        f"  {line('effective_rank_99')}",
+        "--- training ---",
+        line("training_time_min"),
+        *(f"{name}: {getattr(t, name)}" for name in ("n_epochs", "data_augmentation_loop", "batch_size")),
+        f"learning_rate_W: {t.learning_rate_W_start}",
+        f"learning_rate: {t.learning_rate_start}",
+        *(f"{name}: {getattr(t, name)}" for name in ("coeff_W_L1", "coeff_edge_diff")),
+        *(f"idle key {name}: n/a ({reason})" for name, reason in trained["keys_idle"].items()),
+        "--- test ---",
+        *map(line, ("test_R2", "test_pearson", "test_R2_100", "test_pearson_100", "one_step_R2",
+                    "kinograph_R2", "kinograph_SSIM", "kinograph_Wasserstein")),
+        "--- connectivity ---",
+        *map(line, ("cluster_accuracy", "connectivity_R2", "connectivity_R2_strict", "connectivity_slope",
+                    "sign_agreement", "support_AUC", "final_loss")),
+        "--- limits of these data ---",
+        *(f"  ceiling {k}: {_number(ceiling.get(k))}" for k in ("connectivity_R2", "one_step_R2", "test_R2",
+                                                              "test_R2_100")),
+        *(f"  untrained {k}: {_number((preflight.get('null') or {}).get(k))}" for k in ("connectivity_R2", "test_R2")),
+        *(f"  linear fit {k}: {_number((preflight.get('baselines') or {}).get(k))}" for k in ("connectivity_R2",
+                                                                                             "one_step_R2")),
+    ]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def shown(spec: MetricSpec, value: Value) -> str:
+    """Return a metric as analysis.log spells it."""
+    number, reason = value
+    if number is not None:
+        return spec.format % number
+    return str(reason) if reason in ("nan", "inf", "-inf") else f"n/a ({reason})"
+
+
+def _number(value: Any) -> str:
+    return f"{value:.4f}" if isinstance(value, int | float) else "n/a (not measured)"
+
+
+def draw(run_dir: Path, truth: Truth, final: dict[str, Any], shapes: dict[str, tuple[int | None, ...]],
+         scores: dict[str, float | None]) -> list[str]:  # fmt: skip
+    """Write the figures of every moment; return their paths below the run folder."""
+    from trainers.scoring import plots
+
+    out, folder = run_dir / "out", run_dir / "plots"
+    learned = {name: shapes[name] for name in estimates.LEARNED}
+    moments = [estimates.read_estimate(path, learned) for path in estimates.list_moments(out / "estimates")]
+    for estimate in (*(m for m in moments if m["step"] != final["step"]), final):
+        tag = f"{estimate['epoch']}_{estimate['step']}"
+        where = f"epoch {estimate['epoch']}, step {estimate['step']}"
+        now = scores if estimate is final else score_estimate(estimate, truth)
+        plots.plot_comparison(estimate, truth, now, where, folder / "matrix" / f"comparison_{tag}.png")
+        plots.plot_matrix(estimate, truth, where, folder / "matrix" / f"matrix_{tag}.png")
+        plots.plot_edge_function(estimate, truth, where, folder / "function" / "MLP1" / f"func_{tag}.png")
+        plots.plot_self_function(estimate, truth, where, folder / "function" / "MLP0" / f"func_{tag}.png")
+    plots.plot_loss(estimates.read_progress(out / "progress.jsonl"), folder / "loss.png")
+    plots.plot_activity(truth, folder / "activity.png")
+    plots.plot_kinograph(final["rollout_u"][0], truth.rollout_u[0], scores, folder / "kinograph.png")
+    return sorted(str(path.relative_to(run_dir)) for path in folder.rglob("*.png"))
