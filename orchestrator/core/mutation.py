@@ -84,11 +84,12 @@ def check_change(contract: Contract, change: Change) -> None:
         raise RefusedError(f"{rule.key} = {number(change.new)} refused: that is its value already")
 
 
-def check(state: State, proposal: Proposal) -> None:
-    """Raise RefusedError unless the proposal keeps every rule of the contract."""
+def check(state: State, proposal: Proposal, earlier: tuple[Proposal, ...] = ()) -> None:
+    """Raise RefusedError unless the proposal, after `earlier` ones of its turn, keeps every rule of the contract."""
     mutation, contract = proposal.mutation, state.contract
-    if proposal.iteration != state.last_iteration + 1:
-        raise RefusedError(f"iteration {proposal.iteration} refused: the next one is {state.last_iteration + 1}")
+    expected = state.last_iteration + len(earlier) + 1
+    if proposal.iteration != expected:
+        raise RefusedError(f"iteration {proposal.iteration} refused: the next one is {expected}")
     _check_lineage(state, proposal)
     for change in mutation.changes:
         check_change(contract, change)
@@ -104,7 +105,7 @@ def check(state: State, proposal: Proposal) -> None:
         config = state.config_of(proposal)
     except (ValueError, KeyError) as error:
         raise RefusedError(f"iteration {proposal.iteration} refused: {error}") from error
-    _check_new(state, proposal, configs.idea_sha(config))
+    _check_new(state, proposal, configs.idea_sha(config), earlier)
 
 
 def _exempt(contract: Contract, key: str) -> bool:
@@ -122,9 +123,12 @@ def _check_lineage(state: State, proposal: Proposal) -> None:
         raise RefusedError(f"parent={proposal.parent} refused: it is of another block; nodes of this block: {known}")
 
 
-def _check_new(state: State, proposal: Proposal, sha: str) -> None:
+def _check_new(state: State, proposal: Proposal, sha: str, earlier: tuple[Proposal, ...]) -> None:
     if proposal.mutation.kind == "replicate":
         return
+    same = [p.iteration for p in earlier if p.mutation.kind != "replicate" and p.config_sha == sha]
+    if same:
+        raise RefusedError(f"iteration {proposal.iteration} refused: iteration {same[0]} of this turn has this config")
     block = state.block_of(proposal.iteration)
     for node in state.nodes.values():
         if node.block == block and (node.config_sha, node.code) == (sha, proposal.code):

@@ -243,8 +243,8 @@ class Explorer:
     def _check(self, turn: Turn, n: int) -> Turn:
         if len(turn.proposals) > n:
             raise RefusedError(f"{len(turn.proposals)} proposals refused: {n} slot(s) are free")
-        for proposal in turn.proposals:
-            mutation.check(self.state, proposal)
+        for i, proposal in enumerate(turn.proposals):
+            mutation.check(self.state, proposal, turn.proposals[:i])
         return turn
 
     # Launching

@@ -229,7 +229,11 @@ def seal(setup: Setup) -> list[str]:
     For one that was opened before nothing is written, and a change of its inputs is told.
     """
     paths = setup.paths
-    paths.out.mkdir(parents=True, exist_ok=True)
+    try:
+        paths.out.mkdir(parents=True, exist_ok=True)
+        atomic.write_text(paths.out / ".gitignore", "*\n")
+    except OSError as error:
+        raise UserError(f"cannot write {paths.out}: {error.strerror}. Choose another folder with ROOT=") from error
     if _opened(paths) is not None:
         return _changed_inputs(setup)
     plain = setup.contract.model_dump(mode="json")

@@ -71,7 +71,7 @@ def enter(argv: list[str], cwd: str, env: dict[str, str], sandbox: Json) -> tupl
     if level == "bwrap":
         return bwrap_command(argv, cwd, env, sandbox), {"PATH": "/usr/bin:/bin"}
     if level == "landlock":
-        confine(argv, sandbox)
+        confine(argv, sandbox, env.get("PATH"))
     elif level != "none":
         raise SandboxError(f"unknown sandbox level {level!r}: expected bwrap, landlock or none")
     return argv, env
@@ -235,8 +235,8 @@ def landlock_abi() -> int:
         return 0
 
 
-def confine(argv: list[str], sandbox: Json) -> None:
-    """Confine this process and all it will start, for ever. Raises SandboxError."""
+def confine(argv: list[str], sandbox: Json, search: str | None = None) -> None:
+    """Confine this process and all it will start, for ever; it can then run `argv`. Raises SandboxError."""
     abi = landlock_abi()
     if abi < 1:
         raise SandboxError("the kernel has no Landlock")
@@ -253,7 +253,7 @@ def confine(argv: list[str], sandbox: Json) -> None:
     optional = [*SYSTEM, *SYSTEM_FILES, "/proc", *(GPU_FILES if devices else ())]
     for path in filter(os.path.exists, optional):
         _allow(rules, path, READ & rights)
-    for path in [*interpreter_paths(argv[0]), *read_only]:
+    for path in [*interpreter_paths(argv[0], search), *read_only]:
         _allow(rules, path, READ & rights)
     for path in [*filter(os.path.exists, DEVICES), *devices]:
         _allow(rules, path, (READ_FILE | WRITE_FILE | TRUNCATE | IOCTL_DEV) & rights)

@@ -107,7 +107,9 @@ class Watched:
         self._append(data[:room])
 
     def close(self, closing: str | None) -> None:
-        """End the log, with a last line when the run was stopped."""
+        """End the log, with a last line when the run was stopped or output was dropped."""
+        if self.overflow and not closing:
+            closing = "more was printed than this file may hold"
         if closing:
             room = max(0, int(self.limits["output_bytes"]) - self.written)
             self._append(f"\n[supervisor] {closing}\n".encode()[:room])

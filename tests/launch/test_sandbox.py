@@ -35,7 +35,7 @@ class Box:
         (self.train / "u.txt").write_text("seen")
         (self.truth / "W.txt").write_text("secret")
 
-    def run(self, code, *arguments, level=None, python=(sys.executable, "-P"), **changes):
+    def run(self, code, *arguments, level=None, python=(sys.executable, "-P"), path=os.defpath, **changes):
         """Run Python code as a step would be; returns the finished process."""
         spec = {
             "level": level or self.level,
@@ -45,7 +45,7 @@ class Box:
         }
         argv = [*python, "-c", textwrap.dedent(code), *map(str, arguments)]
         order = {"argv": argv, "cwd": str(self.out), "sandbox": spec | changes}
-        order["env"] = {"PATH": os.defpath, "HOME": str(self.out), "TMPDIR": str(self.out), "OMP_NUM_THREADS": "1"}
+        order["env"] = {"PATH": path, "HOME": str(self.out), "TMPDIR": str(self.out), "OMP_NUM_THREADS": "1"}
         enter = """if True:
             import json, os, runpy, sys
             order = json.loads(sys.argv[2])
@@ -209,6 +209,14 @@ def test_numpy_works_inside(box):
     done = box.run(code)
     assert done.stdout == f"3.0 {box.out}\n", done.stderr
     assert (box.out / "estimate.npz").exists()
+
+
+def test_a_program_found_by_path(box):
+    """`python` alone is looked up in the step's PATH, and its environment comes into reach."""
+    done = box.run(
+        "import numpy; print(numpy.eye(2).sum())", python=("python", "-P"), path=os.path.dirname(sys.executable)
+    )
+    assert done.stdout == "2.0\n", done.stderr
 
 
 def test_it_cannot_be_left_again(box):

@@ -219,6 +219,16 @@ def test_flood_keeps_the_head_and_says_why_it_ends(local, tmp_path):
     assert b"[supervisor] it printed more than stdout.log may hold, 100000 bytes" in log
 
 
+def test_output_dropped_at_the_very_end_is_told(tmp_path):
+    """A step that prints too much and ends at once has ended by itself, but its log says that some is missing."""
+    watched = supervisor.Watched(str(make_run(tmp_path)), {"output_bytes": 1000})
+    watched.write(b"x" * 5000)
+    watched.close(None)
+    log = (tmp_path / "0003-1" / "stdout.log").read_bytes()
+    assert len(log) <= 1000
+    assert log.endswith(b"\n[supervisor] more was printed than this file may hold\n")
+
+
 def test_full_folder(local, tmp_path):
     record = local.run(make_run(tmp_path), "fill", folder_bytes=2_000_000)
     assert record.reason == "output"

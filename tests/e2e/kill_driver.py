@@ -1,0 +1,134 @@
+"""Run the real command line, but die by SIGKILL at a named point: `kill_driver.py POINT VICTIMS ITERATION ARGS...`.
+
+The engine's code is untouched; the points are put around its functions from outside, in this process only.
+VICTIMS is a comma list of engine, supervisor, child.
+"""
+
+import os
+import signal
+import sys
+
+from orchestrator import cli
+from orchestrator.core.events import RunEnded, RunReserved, Turned
+from orchestrator.engine import evaluate, explorer, publish
+from orchestrator.launch import folder
+from orchestrator.store import atomic, journal
+
+POINT, VICTIMS, ITERATION = sys.argv[1], set(sys.argv[2].split(",")), int(sys.argv[3])
+fired = False
+
+
+def die(run_dir=None):
+    """Kill whom the test wants dead, the engine last."""
+    global fired
+    if fired:
+        return
+    fired = True
+    if run_dir is not None:
+        pid = folder.claim_pid(run_dir)
+        if "child" in VICTIMS:
+            for child in children_of(pid):
+                os.kill(child, signal.SIGKILL)
+        if "supervisor" in VICTIMS:
+            os.kill(pid, signal.SIGKILL)
+    if "engine" in VICTIMS:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def children_of(pid):
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                with open(f"/proc/{name}/stat") as file:
+                    parent = int(file.read().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            if parent == pid:
+                found.append(int(name))
+    return found
+
+
+append = journal.Journal.append
+
+
+def killing_append(self, body):
+    mine = {
+        "before_turn": isinstance(body, Turned) and any(p.iteration == ITERATION for p in body.turn.proposals),
+        "before_run_reserved": isinstance(body, RunReserved) and body.iteration == ITERATION,
+        "after_run_reserved": isinstance(body, RunReserved) and body.iteration == ITERATION,
+        "torn_run_ended": isinstance(body, RunEnded) and body.iteration == ITERATION,
+        "after_run_ended": isinstance(body, RunEnded) and body.iteration == ITERATION,
+    }.get(POINT, False)
+    if mine and POINT.startswith("before"):
+        die()
+    if mine and POINT.startswith("torn"):
+        os.write(self._fd, b'{"v":1,"seq":99,"at":"2026-01-01T00:00:00Z","body":{"type":"run_en')
+        die()
+    event = append(self, body)
+    if mine and POINT.startswith("after"):
+        die()
+    return event
+
+
+journal.Journal.append = killing_append
+
+tick = explorer.Explorer._tick
+
+
+def killing_tick(self, iterations):
+    for it in self.state.open_iterations:
+        run = self.setup.paths.run(it.proposal.iteration, len(it.attempts))
+        if POINT == "mid_training" and it.proposal.iteration == ITERATION and enough(run):
+            die(run.root)
+    tick(self, iterations)
+
+
+def enough(run):
+    """Whether the first epoch of the training is over."""
+    return any(run.out.glob("checkpoint.*"))
+
+
+explorer.Explorer._tick = killing_tick
+
+judge = evaluate.judge
+
+
+def killing_judge(setup, run, record):
+    if POINT == "result_not_judged" and run.root.name == f"{ITERATION:04d}-1":
+        die()
+    return judge(setup, run, record)
+
+
+evaluate.judge = killing_judge
+
+replace = os.replace
+
+
+def killing_replace(source, target, **options):
+    if POINT == "mid_memory_write" and str(target).endswith("memory.md") and started():
+        with open(source, "r+b") as file:
+            file.truncate(20)
+        die()
+    return replace(source, target, **options)
+
+
+def started():
+    return os.path.isdir(os.path.join(HOME, "explorations", "toy", "out", "runs", f"{ITERATION:04d}-1"))
+
+
+HOME = sys.argv[sys.argv.index("--home") + 1]
+atomic.os.replace = killing_replace
+append_text = publish._append
+
+
+def killing_append_text(path, text):
+    if POINT == "mid_analysis_append" and f"## Iter {ITERATION - 1}:" in text:
+        append_text(path, text[: len(text) // 2])
+        die()
+    append_text(path, text)
+
+
+publish._append = killing_append_text
+
+sys.exit(cli.main(sys.argv[4:]))

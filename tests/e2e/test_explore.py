@@ -1,0 +1,114 @@
+"""The command line on the toy home: continuing, status, fresh start, other roots, starts from other nodes."""
+
+from tests import toy
+
+from orchestrator.core.events import Session, Turned
+from orchestrator.store import journal
+
+VIEWS = ("memory.md", "analysis.md", "ucb_scores.txt", "best.yaml")
+
+
+def explore(home, *words):
+    done = toy.run(home, "explore", "toy", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_a_larger_total_continues_and_deletes_nothing(tmp_path):
+    home = toy.make_home(tmp_path)
+    explore(home, "--iterations", "3")
+    before = (toy.out(home) / "journal.jsonl").read_bytes()
+    entries = (toy.out(home) / "analysis.md").read_text()
+    assert explore(home, "--iterations", "3").count("iter ") == 0
+    explore(home, "--iterations", "5")
+    assert (toy.out(home) / "journal.jsonl").read_bytes().startswith(before)
+    assert (toy.out(home) / "analysis.md").read_text().startswith(entries)
+    assert (toy.out(home) / "analysis.md").read_text().count("## Iter ") == 5
+    assert sorted(p.name for p in (toy.out(home) / "runs").iterdir()) == [f"000{i}-1" for i in range(1, 6)]
+
+
+def test_deleted_views_come_back_byte_for_byte(tmp_path):
+    home = toy.make_home(tmp_path)
+    explore(home, "--iterations", "4")
+    before = {name: (toy.out(home) / name).read_bytes() for name in VIEWS}
+    for name in VIEWS:
+        (toy.out(home) / name).unlink()
+    done = toy.run(home, "status", "toy")
+    assert done.returncode == 0 and "best so far: node" in done.stdout
+    assert {name: (toy.out(home) / name).read_bytes() for name in VIEWS} == before
+
+
+def test_the_entry_has_the_log_form_and_memory_ends_with_emerging_observations(tmp_path):
+    home = toy.make_home(tmp_path)
+    explore(home, "--iterations", "4")
+    entry = (toy.out(home) / "analysis.md").read_text().split("\n\n")[-1]
+    labels = [line.split(":")[0] for line in entry.strip().splitlines()]
+    assert labels == [
+        "## Iter 4", "Node", "Mode/Strategy", "Config", "Metrics", "Mutation", "Parent rule", "Hypothesis",
+        "Observation", "Next",
+    ]  # fmt: skip
+    assert "Mutation: none (replicate of " in entry and "(replicate 2)" in entry
+    memory = (toy.out(home) / "memory.md").read_text()
+    headings = [line for line in memory.splitlines() if line.startswith("#")]
+    assert headings[-1] == "### Emerging Observations"
+    assert "oracle (true parameters): connectivity_R2 1" in memory.split("## Knowledge Base")[0]
+
+
+def test_fresh_sets_the_old_folder_aside_with_its_date(tmp_path):
+    home = toy.make_home(tmp_path)
+    explore(home, "--iterations", "2")
+    explore(home, "--iterations", "1", "--fresh")
+    aside = list(toy.out(home).parent.glob("out-*"))
+    assert len(aside) == 1 and (aside[0] / "journal.jsonl").exists()
+    assert (toy.out(home) / "analysis.md").read_text().count("## Iter ") == 1
+
+
+def test_root_puts_the_output_elsewhere_also_at_odd_paths(odd_path):
+    home = toy.make_home(odd_path)
+    explore(home, "--iterations", "2", "--root", str(odd_path / "else where"))
+    assert (odd_path / "else where" / "toy" / "memory.md").exists()
+    assert not toy.out(home).exists()
+
+
+def test_a_seed_draws_another_system_and_must_fit_what_was_opened(tmp_path):
+    home = toy.make_home(tmp_path)
+    explore(home, "--iterations", "1", "--seed", "5")
+    entry = (toy.out(home) / "analysis.md").read_text()
+    assert "seed=5" in entry and "simulation_seed=5" in entry
+    done = toy.run(home, "explore", "toy", "--seed", "6")
+    assert done.returncode == 2 and "SEED=6 does not fit" in done.stderr
+
+
+def test_from_starts_at_another_explorations_node(tmp_path):
+    home = toy.make_home(tmp_path)
+    explore(home, "--iterations", "3")
+    explore(home, "--iterations", "1", "--root", str(tmp_path / "b"), "--seed", "7")
+    done = toy.run(home, "explore", "toy", "--iterations", "1", "--from", "toy:9", "--root", str(tmp_path / "b"))
+    assert done.returncode == 2
+    done = toy.run(home, "explore", "toy", "--iterations", "4", "--from", "toy:2")
+    assert done.returncode == 2 and "FROM=toy:2 starts an exploration" in done.stderr
+
+
+def test_each_session_is_on_record_with_its_settings(tmp_path):
+    home = toy.make_home(tmp_path)
+    explore(home, "--iterations", "1")
+    explore(home, "--iterations", "2")
+    sessions = [e.body for e in journal.read(toy.out(home) / "journal.jsonl") if isinstance(e.body, Session)]
+    assert [(s.session, s.iterations, s.scientist) for s in sessions] == [(1, 1, "offline"), (2, 2, "offline")]
+
+
+def test_tracked_files_are_never_written(tmp_path):
+    home = toy.make_home(tmp_path)
+    before = {p: p.read_bytes() for p in home.rglob("*") if p.is_file()}
+    explore(home, "--iterations", "3")
+    assert {p: p.read_bytes() for p in before} == before
+    new = [p for p in home.rglob("*") if p.is_file() and p not in before]
+    assert all(p.is_relative_to(toy.out(home)) for p in new)
+
+
+def test_several_slots_run_at_once_and_give_a_sound_tree(tmp_path):
+    home = toy.make_home(tmp_path, "--epochs", "3", "--epoch-s", "0.1")
+    explore(home, "--iterations", "9", "--slots", "3")
+    turns = [e.body.turn for e in journal.read(toy.out(home) / "journal.jsonl") if isinstance(e.body, Turned)]
+    assert max(len(t.proposals) for t in turns) > 1
+    assert (toy.out(home) / "analysis.md").read_text().count("## Iter ") == 9
