@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -49,6 +50,8 @@ class KeySchema(_Open):
         }  # fmt: skip
         if not isinstance(value, kinds[self.type]) or (isinstance(value, bool) and self.type != "bool"):
             return f"expected {self.type}, found {value!r} ({type(value).__name__})"
+        if isinstance(value, float) and not math.isfinite(value):
+            return f"expected a finite number, found {value!r}"
         if self.allowed and value not in self.allowed:
             return f"expected one of {', '.join(map(str, self.allowed))}, found {value!r}"
         if isinstance(value, int | float) and not isinstance(value, bool) and not self.within(value):

@@ -276,19 +276,20 @@ class _Work:
             allowed=tuple(known.typed(v) for v in item.allowed) or known.allowed or (),
             start=start[known.section].get(known.name), exempt=exempt, source=where,
         )  # fmt: skip
-        return self._checked(self._bounded(rule, settled, known), item, known)
+        return self._bounded(rule, settled, known) if settled else self._checked(rule, known)
 
     def _bounded(self, rule: KeyRule, settled: Settled | None, known: KeySchema) -> KeyRule:
         if settled is None:
             return rule
         update: dict[str, Any] = {"source": "exploration.yaml: settle"}
         if settled.range:
-            update |= {"low": settled.range[0], "high": settled.range[1]}
+            update |= {"low": settled.range[0], "high": settled.range[1], "allowed": ()}
         if settled.allowed:
-            update["allowed"] = tuple(known.typed(v) for v in settled.allowed)
-        return rule.model_copy(update=update)
+            low, high = (None, None) if settled.range is None else settled.range
+            update |= {"low": low, "high": high, "allowed": tuple(known.typed(v) for v in settled.allowed)}
+        return self._checked(rule.model_copy(update=update), known)
 
-    def _checked(self, rule: KeyRule, item: DraftKey, known: KeySchema) -> KeyRule:
+    def _checked(self, rule: KeyRule, known: KeySchema) -> KeyRule:
         """Note bounds outside the trainer's, and a start outside the bounds."""
         where = rule.source
         for bound in (rule.low, rule.high):

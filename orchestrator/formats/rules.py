@@ -6,6 +6,7 @@ with certainty.
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,8 @@ def value(text: str) -> Any:
 
 def _bounds(low: str, high: str) -> Bounds:
     bounds = Bounds(float(low), float(high))
+    if not math.isfinite(float(low)) or not math.isfinite(float(high)):
+        raise ValueError(f"range {low} to {high}: not a finite number")
     if float(low) > float(high):
         raise ValueError(f"range {low} to {high}: the first number is larger than the second")
     return bounds

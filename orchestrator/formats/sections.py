@@ -132,7 +132,7 @@ def _stated_metrics(text: Text, notes: Notes) -> Iterator[DraftMetric]:
         if CODE.match(content):
             marked = [(CODE.match(content), content)]
         else:
-            spans = list(CODE.finditer(content, marker.end()))
+            spans = list(CODE.finditer(content, marker.end())) or list(CODE.finditer(content))[-1:]
             ends = [s.start() for s in spans[1:]] + [len(content)]
             marked = [(s, content[s.end() : e]) for s, e in zip(spans, ends, strict=True)]
         for span, rest in marked[:1] if first else marked:

@@ -106,6 +106,7 @@ def test_nothing_to_read(text, message):
         ("range: 1E-4 to 1E-2", "range: small to large", "learning_rate_W_start"),
         ("range: 1E-4 to 1E-2", "range: 1E-4 to", "learning_rate_W_start"),
         ("range: 1E-4 to 1E-2", "range: 1E-2 to 1E-4", "learning_rate_W_start"),
+        ("range: 1E-4 to 1E-2", "range: 1E-4 to 1E999", "learning_rate_W_start"),
         ("range: 1E-4 to 1E-2", "range: 1E-4 to 1E-2 or so", "learning_rate_W_start"),
         ("range: 1E-4 to 1E-2", "range 1E-4 to 1E-2x", "learning_rate_W_start"),
         ("values: 8, 16, 32", "values: a few", "batch_size"),
@@ -161,6 +162,11 @@ def test_missing_primary_metric_stops_when_the_classes_judge_two():
 def test_two_primary_metrics_stop():
     text = INSTRUCTION.replace("Recover W.", "Recover W.\n\nPrimary target: `test_R2`")
     assert [p.key for p in read(text).problems if p.stops] == ["primary"]
+
+
+def test_primary_named_before_the_word():
+    text = INSTRUCTION.replace("Primary metric: `connectivity_R2`", "Here `test_R2` is the primary metric")
+    assert [m.name for m in read(text).metrics if m.role == "primary"] == ["test_R2"]
 
 
 def test_primary_without_backticks():

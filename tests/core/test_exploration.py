@@ -1,0 +1,50 @@
+import pytest
+
+from orchestrator.core.exploration import is_budget_key, read_exploration
+from orchestrator.errors import InstructionError
+
+SMALL = {"instruction": "x", "system": "signal"}
+
+
+def test_defaults():
+    found = read_exploration(SMALL)
+    assert (found.slots, found.launcher, found.sandbox, found.replicate_every, found.code) == (
+        1, "local", "auto", 6, "off"
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ({"instrution": "x"}, "nothing reads this field.*did you mean instruction"),
+        ({"budget_usd": 5}, "nothing reads this field.*fields: instruction"),
+        ({"limits": {"walls": 1}}, "limits.walls: nothing reads this field"),
+        ({"slots": 2}, "slots"),
+        ({"code": "on"}, "code"),
+        ({"launcher": "ray"}, "launcher"),
+        ({"limits": {"wall_s": 0}}, "limits.wall_s"),
+        ({"replicate_every": -1}, "replicate_every"),
+        ({"profiles": {"cpu": {"training.learning_rate_start": 1}}}, "a profile scales the budget only"),
+        ({"settle": {"lr": {"range": [2, 1]}}}, "the first number is the smaller one"),
+        ({"settle": {"lr": {"level": "loose"}}}, "settle.lr.level"),
+        ({"regimes": [{"name": "a"}, {"name": "b"}]}, "regimes"),
+    ],
+)
+def test_refused(extra, message):
+    with pytest.raises(InstructionError, match=message):
+        read_exploration(SMALL | extra, "exploration.yaml")
+
+
+def test_every_fault_has_its_line():
+    with pytest.raises(InstructionError) as error:
+        read_exploration({"slots": 2, "x": 1}, "e.yaml")
+    text = str(error.value)
+    assert text.count("e.yaml: ") == 4
+    assert "instruction: this field is needed" in text
+
+
+def test_budget_keys():
+    assert is_budget_key("graph_model.hidden_dim_update")
+    assert is_budget_key("claude.n_epochs")
+    assert not is_budget_key("claude.ucb_c")
+    assert not is_budget_key("training.hidden_dim")
