@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 def _end(args: argparse.Namespace, error: StepError) -> int:
     print(f"{args.name}: {error}", file=sys.stderr, flush=True)
     if args.name == "train":
-        from trainers.run import write_failure
+        from trainers.order import write_failure
 
         write_failure(args.run_dir, error.kind, str(error))
     return error.code
@@ -50,7 +50,7 @@ def _prepare(args: argparse.Namespace) -> None:
 
 
 def _train(args: argparse.Namespace) -> None:
-    from trainers.run import read_order
+    from trainers.order import read_order
 
     order = read_order(args.run_dir)
     if order.system == "signal":

@@ -34,7 +34,7 @@ def save(path: Path, stateful: Mapping[str, Any], progress: dict[str, Any], iden
         name: value.get_state() if isinstance(value, torch.Generator) else value.state_dict()
         for name, value in stateful.items()
     }
-    _, keys, position, has_gauss, gauss = np.random.get_state()  # noqa: NPY002 (an edited loop may use the global state)
+    _, keys, position, has_gauss, gauss = np.random.get_state()
     content = {
         "format": FORMAT,
         "identity": identity,
@@ -71,5 +71,5 @@ def load(path: Path, stateful: Mapping[str, Any], identity: str) -> dict[str, An
     if content["rng_cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(content["rng_cuda"])
     keys, position, has_gauss, gauss = content["rng_numpy"]
-    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, gauss))  # noqa: NPY002
+    np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, gauss))
     return dict(content["progress"])

@@ -12,7 +12,7 @@ import torch
 from trainers.errors import RefusedError
 
 XNORM_STD = 1.5
-"""Activity scale x = 1.5 std(u) at which functions are compared; not rounded (recorded code rounded it to 0 or more)."""
+"""Activity scale x = 1.5 std(u) at which functions are compared; not rounded (the recorded one could become 0)."""
 
 
 class SignalData(NamedTuple):

@@ -57,7 +57,7 @@ SIGNAL_METRICS: dict[str, MetricSpec] = {
         "min", "%.4f", "Mean over principal modes of the 1-D Wasserstein distance in true standard deviations.",
         ("kino_WD", "kinograph_WD"), "", "standard deviations",
     ),
-    "cluster_accuracy": _r2("Neurons whose type is found from the embeddings; not defined for one type.", "cluster_acc"),
+    "cluster_accuracy": _r2("Neurons whose type the embeddings tell; not defined for one type.", "cluster_acc"),
     "final_loss": MetricSpec(
         "min", "%.4e",
         "Mean over the last epoch of the root mean square error of du/dt a neuron and frame, regularisers excluded.",

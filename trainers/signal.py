@@ -13,11 +13,12 @@ from models.utils import sample_frames
 from trainers.data import SignalData, SignalInputs, load_signal
 from trainers.errors import DivergedError
 from trainers.losses import edge_diff, prediction_loss, root_mean_square
+from trainers.order import Order
 from trainers.rollout import euler_rollout
-from trainers.run import Order, Run
+from trainers.run import Run
 from trainers.settings import Reader, idle_keys, n_iterations
 
-ESTIMATE_MOMENTS = (0.05, 0.25, 0.5, 0.75)
+ESTIMATE_MOMENTS = (0.05, 0.3, 0.65)
 """Fractions of the training after which an intermediate estimate is written; the final one comes on top."""
 DELTA_PARTS = 150
 """delta of the edge_diff term is xnorm over this many parts."""
@@ -66,7 +67,7 @@ def data_train_signal(config: Any, data: SignalData, inputs: SignalInputs, run: 
         inputs: grid for the intermediate estimates.
         run: files of the run; `record` after every step answers SIGTERM and NaN.
 
-    Source: reference sections 3.3.1 to 3.3.5. Deviations: one gather a step, delta is not rounded, no small first batch.
+    Source: reference sections 3.3.1 to 3.3.5. Deviations: delta is not rounded, no small batches in epoch 0.
     """
     simulation, training = config.simulation, config.training
     torch.manual_seed(training.seed)

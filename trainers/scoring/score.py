@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.errors import RefusedError
-from trainers.run import Order, read_order
+from trainers.order import Order, read_order
 from trainers.schema import METRICS, MetricSpec
 from trainers.scoring import estimates
 from trainers.scoring.metrics import Truth, load_truth, score_estimate
