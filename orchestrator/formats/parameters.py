@@ -24,6 +24,8 @@ _UNSURE = re.compile(r"\b(?:frozen|fixed|free|block-level)\b\s*\?", re.I)
 _FREE = re.compile(
     r"\bfree\b|exploration space|explorable|can tune|change within block|mutable|tunable|training parameters", re.I
 )
+_FREE_TOO = re.compile(r"\bfree\b|exploration space|explorable|can tune|tunable", re.I)
+"""Words that contradict "frozen" in the same label."""
 _NAME = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)?")
 _COMMENT = re.compile(r"(?:^|\s)#\s*(.*)$")
 _SECTION_OF = re.compile(r"\bin (?:the )?`(\w+):?`\s+section|\((\w+) section\)")
@@ -57,13 +59,14 @@ class Keys:
         path: tuple[Heading, ...] = ()
         for block in blocks:
             if block.path != path:
-                path, self._labels = block.path, []
+                path, self._labels, asked_claude = block.path, [], False
             if isinstance(block, Paragraph):
                 asked_claude = "`claude:`" in block.text
                 self._paragraph(block)
             elif isinstance(block, Item):
                 if asked_claude:
                     self._claude_item(block)
+                self._item(block)
                 self._frozen_statements(block, ((block.line, block.text),))
             elif isinstance(block, Table):
                 self._table(block)
@@ -90,7 +93,7 @@ class Keys:
             level = level_of(text)
             if level is None:
                 continue
-            if _UNSURE.search(text) or (level == "frozen" and _FREE.search(text) and "only" not in text):
+            if _UNSURE.search(text) or (level == "frozen" and _FREE_TOO.search(text) and "only" not in text):
                 self.notes.problem(line, f"{plain(text)!r} does not say for certain whether the keys below are {level}")
             return level
         return None
@@ -134,6 +137,23 @@ class Keys:
         for name in names[:1]:
             self.claude.setdefault(name, DraftClaude(name=name, line=item.line))
             self.notes.use(item)
+
+    # List items such as "`coeff_W_L1`: L1 on W. Range: 1E-6 to 1E-4".
+
+    def _item(self, item: Item) -> None:
+        name = re.match(r"`([A-Za-z_]\w*)`", item.text)
+        if not name or name[1] in CLAUDE_KEYS:
+            return
+        try:
+            bounds = rules.comment_bounds(plain(item.text))
+        except ValueError as error:
+            self.notes.problem(item.line, f"{name[1]}: {error}", key=name[1])
+            return
+        if bounds is not None:
+            self.notes.use(item)
+            level, section = self._level(item), self._section(item)
+            fields = _bounded(bounds, item.line)
+            self._add(DraftKey(name=name[1], section=section, level=level, comment=item.text, line=item.line, **fields))
 
     # Fenced YAML.
 

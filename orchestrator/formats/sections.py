@@ -17,7 +17,7 @@ from orchestrator.formats.draft import (
     StartingPoint,
     StrategyRow,
 )
-from orchestrator.formats.markdown import CODE, Block, Fence, Item, Paragraph, Table, Text, codes, parse, plain
+from orchestrator.formats.markdown import CODE, Block, Fence, Heading, Item, Paragraph, Table, Text, codes, parse, plain
 from orchestrator.formats.notes import Notes
 
 _PRIMARY = re.compile(r"primary (?:optimization )?(?:metric|target)|\(PRIMARY\)", re.I)
@@ -58,7 +58,10 @@ def under(block: Block, *words: str) -> bool:
 def items_after(text: Text, *words: str) -> Iterator[Item]:
     """Yield list items that directly follow a label, or stand under a heading, with one of `words`."""
     labelled = False
+    path: tuple[Heading, ...] = ()
     for block in text.blocks:
+        labelled = labelled and block.path == path
+        path = block.path
         if isinstance(block, Item):
             heading = block.path[-1].text.lower() if block.path else ""
             if labelled or heading in words or any(w in heading for w in words if " " in w or w == "classification"):

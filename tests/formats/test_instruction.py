@@ -203,3 +203,17 @@ def test_levels_by_comment_inside_a_fence():
     found = {k.name: k.level for k in read(text).keys}
     assert found["learning_rate_W_start"] == "free"
     assert (found["batch_size"], found["loss"]) == ("block", "frozen")
+
+
+def test_a_list_item_may_state_a_range():
+    text = INSTRUCTION.replace("Mutate ONE", "- `coeff_W_L1`: sparsity. Range: 1E-7 to 1E-3\n\nMutate ONE")
+    (found,) = [k for k in read(text).keys if k.name == "coeff_W_L1"]
+    assert (found.level, found.low, found.high) == ("free", 1e-7, 1e-3)
+    bad = text.replace("1E-7 to 1E-3", "tiny")
+    assert [p.where for p in read(bad).problems] == [f"small.md:{line_of(bad, 'tiny')}"]
+
+
+def test_a_frozen_group_may_be_named_training_parameters():
+    text = INSTRUCTION.replace("(the exploration space)", "(FROZEN)")
+    assert {k.level for k in read(text).keys} == {"frozen"}
+    assert not any(p.stops for p in read(text).problems)
