@@ -8,6 +8,7 @@ SMALL = {"instruction": "x", "system": "signal"}
 
 def test_defaults():
     found = read_exploration(SMALL)
+    assert read_exploration(SMALL | {"scientist": "offline", "keep": "all"}).keep == "all"
     assert (found.slots, found.launcher, found.sandbox, found.replicate_every, found.code) == (
         1, "local", "auto", 6, "off"
     )  # fmt: skip
@@ -22,6 +23,10 @@ def test_defaults():
         ({"slots": 2}, "slots"),
         ({"code": "on"}, "code"),
         ({"launcher": "ray"}, "launcher"),
+        ({"scientist": "claude"}, "scientist.*nothing honours"),
+        ({"stop": {"target": 0.99}}, "stop.*nothing honours"),
+        ({"keep": "best"}, "keep.*nothing honours"),
+        ({"time_target_min": 2}, "time_target_min.*nothing honours"),
         ({"limits": {"wall_s": 0}}, "limits.wall_s"),
         ({"replicate_every": -1}, "replicate_every"),
         ({"profiles": {"cpu": {"training.learning_rate_start": 1}}}, "a profile scales the budget only"),
