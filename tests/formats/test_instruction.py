@@ -2,10 +2,12 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from orchestrator.errors import InstructionError
 from orchestrator.formats.instruction import read_instruction
-from tests.formats.samples import INSTRUCTION, line_of, read
+from tests.formats.samples import INSTRUCTION, build, line_of, read
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "instructions"
 OURS = Path(__file__).parents[2] / "instructions"
@@ -217,3 +219,20 @@ def test_a_frozen_group_may_be_named_training_parameters():
     text = INSTRUCTION.replace("(the exploration space)", "(FROZEN)")
     assert {k.level for k in read(text).keys} == {"frozen"}
     assert not any(p.stops for p in read(text).problems)
+
+
+pieces = st.sampled_from(
+    ["|", "`", "**", "#", "\n", "\t", "---\n", "```\n", "- ", ": ", ">", "to", "1e999", "\x00", "?", "="]
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(st.tuples(st.integers(0, len(INSTRUCTION)), pieces | st.text(max_size=5)), max_size=8), st.data())
+def test_any_text_is_read_or_refused(insertions, data):
+    text = INSTRUCTION
+    for at, piece in insertions:
+        text = text[:at] + piece + text[at + data.draw(st.integers(0, 20)) :]
+    try:
+        build(instruction=text)
+    except InstructionError as error:
+        assert str(error)
