@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import ctypes
 import os
 import signal
 import sys
@@ -111,9 +110,10 @@ def _run(setup: Setup, arguments: argparse.Namespace, iterations: int) -> int:
     from orchestrator.core import tree
     from orchestrator.engine.explorer import Explorer
     from orchestrator.engine.opening import seal
+    from orchestrator.launch.sandbox import hide_environment
     from orchestrator.views import console, lines
 
-    _forbid_inspection()
+    hide_environment()
     for note in seal(setup):
         print(note)
     adapters = _adapters(setup, arguments)
@@ -172,12 +172,6 @@ def _signals(explorer: object):  # type: ignore[no-untyped-def]  # noqa: ANN202
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _forbid_inspection() -> None:
-    """Keep children of the same user from reading this process's environment (Linux: PR_SET_DUMPABLE 0)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)
 
 
 def status(arguments: argparse.Namespace) -> int:

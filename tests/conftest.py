@@ -2,6 +2,7 @@
 
 import os
 import socket
+import tempfile
 
 import pytest
 
@@ -32,3 +33,20 @@ def odd_path(request, tmp_path):
     folder = tmp_path / request.param
     folder.mkdir()
     return folder
+
+
+def pytest_configure(config):
+    """Start the count of children that import torch (shared with xdist's workers through the environment)."""
+    if not hasattr(config, "workerinput"):
+        os.environ["TORCH_CHILDREN"] = os.path.join(tempfile.mkdtemp(prefix="torch-children-"), "count")
+
+
+def pytest_sessionfinish(session, exitstatus):
+    """Fail a `make test` that started too many heavy children."""
+    if hasattr(session.config, "workerinput") or "not science" not in session.config.option.markexpr:
+        return
+    from tests import real
+
+    print(f"\nchildren that import torch: {real.counted()}, at most {real.LIMIT}")
+    if real.counted() > real.LIMIT:
+        session.exitstatus = 1

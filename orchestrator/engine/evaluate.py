@@ -41,7 +41,7 @@ def judge(setup: Setup, run: RunPaths, record: ExitRecord | None) -> Verdict:
         if complete.outcome == "ok":
             return complete
         return Verdict("killed", "the supervisor vanished before it could write exit.json", "vanished")
-    if record.returncode == 0 and record.reason is None:
+    if record.returncode == 0 and (record.reason is None or record.step == "score"):
         return _result(setup, run)
     return _failure(run, record)
 

@@ -32,7 +32,11 @@ def test_unknown_exploration_lists_the_known(tmp_path):
     [
         ("  batch_size: 8\n", "  batch_size: [8\n", ["config.yaml:", "line "]),
         ("  batch_size: 8\n", "  batch_size: 8\n  batch_sise: 16\n", ["batch_sise", "batch_size"]),
-        ("learning_rate_W_start: 3.0E-3", "learning_rate_W_start: 3.0", ["learning_rate_W_start", "config.yaml:9", "expected >= 0 and <= 1, found 3.0"]),
+        (
+            "learning_rate_W_start: 3.0E-3",
+            "learning_rate_W_start: 3.0",
+            ["learning_rate_W_start", "config.yaml:9", "expected >= 0 and <= 1, found 3.0"],
+        ),
         ("batch_size: 8", "batch_size: eight", ["batch_size", "int"]),
         ("ucb_c: 1.414", "ucb_c: 9", ["ucb_c"]),
         ("  n_iter_block: 12\n", "", ["n_iter_block"]),

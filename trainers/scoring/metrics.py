@@ -184,8 +184,8 @@ def test_r2(found: Array, right: Array) -> float:
         if not np.isfinite(pred).all() or np.abs(pred).max() > 1e6 or pred.std() < 1e-6 or gt.std() < 1e-6:
             values.append(0.0)
             continue
-        residual = pred - gt
-        kept = np.abs(residual) <= 3 * residual.std() + 1e-12
+        residual = pred - gt - np.mean(pred - gt)
+        kept = np.abs(residual) <= 3 * residual.std() + 1e-9
         slope, offset = np.polyfit(gt[kept], pred[kept], 1)
         values.append(max(-1.0, r2(slope * gt + offset, pred, pred.mean())))
     return float(np.mean(values))

@@ -1,0 +1,122 @@
+"""The three programs as child processes, as the engine starts them."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.trainers.conftest import write_order, write_spec
+from trainers.__main__ import main
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAM = [sys.executable, "-P", "-m", "trainers"]
+
+
+def environment(code, home):
+    return {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(code), "PYTHONHASHSEED": "0",
+            "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "MPLBACKEND": "Agg",
+            "LANG": "C.UTF-8", "TMPDIR": str(home), "PYTHONWARNINGS": "error"}  # fmt: skip
+
+
+@pytest.fixture
+def training_code(tmp_path):
+    """The code tree that training gets: without preparation and scoring."""
+    hidden = shutil.ignore_patterns("prepare", "scoring", "__pycache__")
+    for package in ("models", "trainers"):
+        shutil.copytree(ROOT / package, tmp_path / "code" / package, ignore=hidden)
+    return tmp_path / "code"
+
+
+@pytest.mark.trains
+def test_prepare_train_score(tmp_path, training_code):
+    spec = write_spec(tmp_path / "SPEC.yaml")
+    run_dir = write_order(tmp_path / "run", tmp_path / "data")
+
+    def step(*words, code=ROOT):
+        return subprocess.run([*PROGRAM, *map(str, words)], env=environment(code, tmp_path), cwd=tmp_path,
+                              capture_output=True, text=True, timeout=60)  # fmt: skip
+
+    done = step("prepare", spec, tmp_path / "data")
+    assert done.returncode == 0, done.stderr
+    done = step("train", run_dir, code=training_code)
+    assert done.returncode == 0, done.stderr
+    done = step("score", run_dir, "--data", tmp_path / "data")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((run_dir / "result.json").read_text())["metrics"]["connectivity_R2"]["value"] is not None
+
+
+@pytest.mark.trains
+def test_sigterm_leaves_a_checkpoint_that_is_continued(tmp_path, regime, training_code):
+    long = {"n_epochs": 1, "data_augmentation_loop": 600}  # 6000 steps, about 5 s
+    run_dir = write_order(tmp_path / "run", regime, **long)
+    child = subprocess.Popen([*PROGRAM, "train", str(run_dir)], env=environment(training_code, tmp_path), cwd=tmp_path)
+    progress = run_dir / "out" / "progress.jsonl"
+    deadline = time.monotonic() + 30
+    while not progress.exists() and time.monotonic() < deadline and child.poll() is None:
+        time.sleep(0.02)
+    child.send_signal(signal.SIGTERM)
+    assert child.wait(20) == 12
+    told = json.loads((run_dir / "out" / "failure.json").read_text())
+    assert told["kind"] == "stopped" and "checkpoint" in told["sentence"]
+    stopped_at = json.loads(progress.read_text().splitlines()[-1])["step"]
+    assert 0 < stopped_at < 6000
+    done = subprocess.run([*PROGRAM, "train", str(run_dir)], env=environment(training_code, tmp_path), cwd=tmp_path,
+                          capture_output=True, text=True, timeout=60)  # fmt: skip
+    assert done.returncode == 0 and f"continuing from step {stopped_at}" in done.stdout
+    assert not (run_dir / "out" / "failure.json").exists()
+    whole = write_order(tmp_path / "whole", regime, **long)
+    assert main(["train", str(whole)]) == 0
+    with np.load(run_dir / "out" / "estimate.npz") as a, np.load(whole / "out" / "estimate.npz") as b:
+        assert all(np.array_equal(a[k], b[k]) for k in b.files)
+
+
+def test_refusals_end_with_13_and_a_sentence(tmp_path, regime, capsys):
+    run_dir = write_order(tmp_path / "run", regime, batchsize=8)
+    assert main(["train", str(run_dir)]) == 13
+    told = json.loads((run_dir / "out" / "failure.json").read_text())
+    assert told["kind"] == "refused" and "training.batch_size" in told["sentence"]
+    assert main(["score", str(run_dir), "--data", str(regime)]) == 13
+    assert main(["prepare", str(tmp_path / "none.yaml"), str(tmp_path / "d")]) == 13
+    assert "none.yaml cannot be read" in capsys.readouterr().err
+
+
+def test_divergence_ends_with_10(tmp_path, regime):
+    wild = {"learning_rate_start": 1.0, "learning_rate_W_start": 1.0, "loss": "mse", "n_epochs": 40}
+    run_dir = write_order(tmp_path / "run", regime, **wild)
+    assert main(["train", str(run_dir)]) == 10
+    assert json.loads((run_dir / "out" / "failure.json").read_text())["kind"] == "diverged"
+
+
+@pytest.mark.parametrize("argv", [[], ["fly"], ["train"], ["score", "x"], ["prepare", "x"]])
+def test_wrong_arguments_end_with_2(argv, capsys):
+    with pytest.raises(SystemExit) as end:
+        main(argv)
+    assert end.value.code == 2
+    assert "usage: python -m trainers" in capsys.readouterr().err
+
+
+def test_training_imports_neither_preparation_nor_scoring():
+    """Every module that a training loads, found by its import statements."""
+    import ast
+
+    seen, todo = set(), ["trainers.signal", "trainers.order"]
+    while todo:
+        name = todo.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        path = ROOT / Path(*name.split("."))
+        path = path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in ("trainers", "models"):
+                todo += [node.module, *(f"{node.module}.{a.name}" for a in node.names
+                                        if (ROOT / Path(*node.module.split(".")) / f"{a.name}.py").exists())]  # fmt: skip
+    assert not [n for n in seen if n.startswith(("trainers.prepare", "trainers.scoring", "orchestrator"))]
+    assert {"trainers.losses", "trainers.checkpoints", "models.signal"} <= seen

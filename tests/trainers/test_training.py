@@ -1,0 +1,205 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from tests.trainers.conftest import SIMULATION, write_order, write_spec
+from trainers import signal
+from trainers.data import load_signal
+from trainers.errors import DivergedError, RefusedError, StoppedError
+from trainers.order import read_order
+from trainers.prepare.build import prepare
+from trainers.run import Run
+from trainers.scoring.metrics import load_truth, score_estimate
+from trainers.settings import Reader, n_iterations
+
+TOTAL = 2 * n_iterations(SIMULATION["n_frames"], 6, 8)
+
+
+@pytest.fixture(autouse=True)
+def restore_global_state():
+    handler = __import__("signal").getsignal(__import__("signal").SIGTERM)
+    yield
+    __import__("signal").signal(__import__("signal").SIGTERM, handler)
+    torch.use_deterministic_algorithms(False)
+
+
+def train(run_dir):
+    signal.train(read_order(run_dir), run_dir)
+    return run_dir / "out"
+
+
+def estimate(out):
+    with np.load(out / "estimate.npz") as arrays:
+        return {k: arrays[k] for k in arrays.files}
+
+
+def lines(out):
+    return [json.loads(line) for line in (out / "progress.jsonl").read_text().splitlines()]
+
+
+class StopAt(Run):
+    """A run that gets SIGTERM after a given step."""
+
+    at = TOTAL // 2 + 7
+
+    def record(self, stateful, terms, phase, epoch, step):
+        self.stop_requested = step == self.at
+        super().record(stateful, terms, phase, epoch, step)
+
+
+def test_a_run_leaves_the_files_of_the_contract(order):
+    out = train(order())
+    assert {p.name for p in out.iterdir()} == {"checkpoint.pt", "estimate.npz", "estimates", "progress.jsonl",
+                                               "train.json"}  # fmt: skip
+    assert len(list((out / "estimates").iterdir())) == 3
+    final = estimate(out)
+    assert {k: v.shape for k, v in final.items()} == {
+        "W": (10, 10), "a": (10, 2), "lin_edge": (10, 201), "lin_phi": (10, 201), "heldout_du": (40, 10),
+        "rollout_u": (1, 600, 10), "epoch": (), "step": ()}  # fmt: skip
+    assert final["step"] == TOTAL and final["epoch"] == 1 and final["W"].dtype == np.float32
+    assert not final["W"].diagonal().any() and (final["a"] == 1).all()
+    told = json.loads((out / "train.json").read_text())
+    assert set(told) == {"keys_read", "keys_idle", "final_loss", "training_time_s", "device", "versions"}
+    assert {"training.batch_size", "training.coeff_edge_diff", "graph_model.hidden_dim"} <= set(told["keys_read"])
+    assert "training.learning_rate_embedding_start" in told["keys_idle"]
+    assert told["final_loss"] > 0
+    last = lines(out)[-1]
+    assert set(last) == {"phase", "epoch", "step", "total", "loss", "terms", "elapsed_s"}
+    assert last["step"] == last["total"] == TOTAL and last["phase"] == 2
+    assert last["loss"] == pytest.approx(sum(last["terms"].values()))
+
+
+def test_the_same_order_gives_the_same_bits_and_another_seed_does_not(order):
+    first, second = estimate(train(order("a"))), estimate(train(order("b")))
+    assert all(np.array_equal(first[k], second[k]) for k in first)
+    other = estimate(train(order("c", seed=8)))
+    assert not np.array_equal(first["W"], other["W"])
+
+
+def test_a_stopped_run_continues_bit_for_bit(order, monkeypatch):
+    whole, run_dir = train(order("whole", training_single_type=False)), order("cut", training_single_type=False)
+    with monkeypatch.context() as patch, pytest.raises(StoppedError, match="SIGTERM"):
+        patch.setattr(signal, "Run", StopAt)
+        train(run_dir)
+    assert not (run_dir / "out" / "estimate.npz").exists()
+    out = train(run_dir)
+    left, right = estimate(whole), estimate(out)
+    assert all(np.array_equal(left[k], right[k]) for k in left)
+    a, b = (json.loads((o / "train.json").read_text())["final_loss"] for o in (whole, out))
+    assert a == b
+    assert [p.name for p in sorted((whole / "estimates").iterdir())] == [
+        p.name for p in sorted((out / "estimates").iterdir())]  # fmt: skip
+    saved = [torch.load(o / "checkpoint.pt", weights_only=True)["states"] for o in (whole, out)]
+    assert torch.equal(saved[0]["model"]["W"], saved[1]["model"]["W"])
+    assert torch.equal(saved[0]["sampler"], saved[1]["sampler"])
+
+
+def test_a_checkpoint_of_another_identity_is_put_aside(order, regime, tmp_path, monkeypatch):
+    run_dir = order("run")
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        patch.setattr(signal, "Run", StopAt)
+        train(run_dir)
+    write_order(run_dir, regime, identity="another")
+    out = train(run_dir)
+    assert (out / "checkpoint.foreign").exists()
+    fresh = estimate(train(order("fresh")))
+    assert np.array_equal(estimate(out)["W"], fresh["W"])
+
+
+@pytest.mark.parametrize("junk", [b"", b"not a checkpoint", b"PK\x03\x04torn"])
+def test_a_torn_checkpoint_is_put_aside(order, junk):
+    run_dir = order()
+    (run_dir / "out").mkdir()
+    (run_dir / "out" / "checkpoint.pt").write_bytes(junk)
+    out = train(run_dir)
+    assert (out / "checkpoint.foreign").read_bytes() == junk
+    assert (out / "estimate.npz").exists()
+
+
+def every_term(order, monkeypatch, **keys):
+    """Return (epoch, names of the loss terms) of every step."""
+    seen = []
+    original = Run.record
+
+    def record(self, stateful, terms, phase, epoch, step):
+        seen.append((epoch, phase, frozenset(terms)))
+        original(self, stateful, terms, phase, epoch, step)
+
+    monkeypatch.setattr(Run, "record", record)
+    train(order(**keys))
+    return seen
+
+
+def test_phases_switch_exactly_at_n_epochs_init(order, monkeypatch):
+    seen = every_term(order, monkeypatch, n_epochs=3, n_epochs_init=1, coeff_W_L1=1e-3, first_coeff_L1=0.0)
+    for epoch, phase, terms in seen:
+        assert phase == (1 if epoch < 1 else 2)
+        assert terms == ({"prediction", "edge_diff"} if epoch < 1 else {"prediction", "W_L1"})
+
+
+def test_first_coeff_l1_acts_in_phase_1(order, monkeypatch):
+    seen = every_term(order, monkeypatch, n_epochs=1, n_epochs_init=1, first_coeff_L1=1e-3)
+    assert {terms for _, _, terms in seen} == {frozenset({"prediction", "edge_diff", "W_L1"})}
+
+
+ACTING = {"learning_rate_W_start": 1e-2, "learning_rate_start": 3e-4, "coeff_W_L1": 1e-1, "coeff_edge_diff": 1000.0,
+          "batch_size": 16, "n_epochs_init": 0, "training_single_type": False, "loss": "mse", "first_coeff_L1": 1e-1,
+          "data_augmentation_loop": 8}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory, regime):
+    return estimate(train(write_order(tmp_path_factory.mktemp("plain"), regime)))
+
+
+@pytest.mark.parametrize("key", ACTING)
+def test_every_training_key_acts(order, plain, key):
+    assert not np.array_equal(estimate(train(order(**{key: ACTING[key]})))["W"], plain["W"])
+
+
+def test_idle_keys_change_nothing(order, plain):
+    out = train(order(learning_rate_embedding_start=0.5))
+    assert np.array_equal(estimate(out)["W"], plain["W"])
+
+
+def test_embeddings_train_only_with_several_types(order):
+    fast = {"training_single_type": False, "learning_rate_embedding_start": 1e-2}
+    assert (estimate(train(order(**fast)))["a"] != 1).any()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run(order):
+    with pytest.raises(DivergedError, match="lower the learning rates"):
+        train(order(learning_rate_start=1.0, learning_rate_W_start=1.0, loss="mse", n_epochs=40))
+
+
+def test_a_changed_order_is_refused(order):
+    run_dir = order()
+    path = run_dir / "run.yaml"
+    path.write_text(path.read_text().replace("batch_size: 8", "batch_size: 9"))
+    with pytest.raises(RefusedError, match="sha256"):
+        read_order(run_dir)
+
+
+def test_an_unknown_key_or_missing_data_is_refused(order, tmp_path):
+    with pytest.raises(RefusedError, match="nearest valid keys: training.learning_rate_W_start"):
+        read_order(order(learning_rate_w_start=1e-3))
+    run_dir = write_order(tmp_path / "nodata", tmp_path / "nowhere")
+    with pytest.raises(RefusedError, match="prepare the regime again"):
+        train(run_dir)
+
+
+def test_thirty_neurons_are_recovered(tmp_path):
+    """A short recovery: from 0 to above 0.9 in a few seconds."""
+    simulation = {"n_neurons": 30, "n_frames": 4000}
+    prepare(write_spec(tmp_path / "SPEC.yaml", **simulation), tmp_path / "data")
+    keys = {"data_augmentation_loop": 12, "learning_rate_W_start": 1e-2, "n_epochs_init": 2, "batch_size": 8}
+    run_dir = write_order(tmp_path / "run", tmp_path / "data", simulation, **keys)
+    order = read_order(run_dir)
+    data, inputs = load_signal(order.train, order.inputs)
+    model = signal.data_train_signal(Reader(order.config), data, inputs, Run(run_dir))
+    arrays = {k: v.detach().numpy() for k, v in signal.estimates(model, inputs).items()}
+    found = score_estimate(arrays, load_truth(tmp_path / "data"))
+    assert found["connectivity_R2"] > 0.9, found
+    assert found["connectivity_R2_strict"] > 0.85, found
