@@ -52,6 +52,7 @@ def _prepare(args: argparse.Namespace) -> None:
 def _train(args: argparse.Namespace) -> None:
     from trainers.order import read_order
 
+    (args.run_dir / "out" / "failure.json").unlink(missing_ok=True)  # of an end that is being continued
     order = read_order(args.run_dir)
     if order.system == "signal":
         from trainers.signal import train

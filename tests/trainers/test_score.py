@@ -42,10 +42,8 @@ def change(run_dir, **arrays):
 
 
 def logged(run_dir):
-    pairs = [
-        line.strip().split(": ", 1) for line in (run_dir / "analysis.log").read_text().splitlines() if ": " in line
-    ]
-    return dict(pairs)
+    lines = (run_dir / "analysis.log").read_text().splitlines()
+    return dict(line.strip().split(": ", 1) for line in lines if ": " in line)
 
 
 def test_log_and_result_agree_on_every_metric(run_dir, regime):
@@ -80,9 +78,9 @@ def test_recorded_lines_stand_in_their_order(run_dir, regime):
 
 def test_figures_stand_under_the_named_paths(run_dir, regime):
     plots = score(run_dir, regime)["plots"]
-    steps = [(e, s) for e, s in ((0, 6), (0, 36), (1, 78), (1, 120))]
-    wanted = {f"plots/{part}_{e}_{s}.png" for e, s in steps
-              for part in ("matrix/comparison", "matrix/matrix", "function/MLP0/func", "function/MLP1/func")}  # fmt: skip
+    steps = [(0, 6), (0, 36), (1, 78), (1, 120)]
+    parts = ("matrix/comparison", "matrix/matrix", "function/MLP0/func", "function/MLP1/func")
+    wanted = {f"plots/{part}_{e}_{s}.png" for e, s in steps for part in parts}
     assert set(plots) == wanted | {"plots/loss.png", "plots/activity.png", "plots/kinograph.png"}
     for name in plots:
         assert (run_dir / name).read_bytes().startswith(b"\x89PNG")

@@ -39,9 +39,7 @@ def test_schema_describes_types_bounds_and_metrics():
     assert body["sections"]["training"]["loss"]["allowed"] == ["norm", "mse"]
     assert body["sections"]["simulation"]["params"]["type"] == "list"
     assert body["metrics"]["effective_rank_99"]["log_key"] == "effective rank (99% var)"
-    names = [
-        n for m, spec in body["metrics"].items() for n in (m, spec["log_key"] if spec["log_key"] != m else m + "*")
-    ]
+    names = [n for m, spec in body["metrics"].items() for n in {m, spec["log_key"], *spec["aliases"]}]
     assert len(names) == len(set(names))
 
 

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -169,9 +170,13 @@ def test_embeddings_train_only_with_several_types(order):
     assert (estimate(train(order(**fast)))["a"] != 1).any()
 
 
-def test_a_loss_that_is_not_finite_ends_the_run(order):
-    with pytest.raises(DivergedError, match="lower the learning rates"):
-        train(order(learning_rate_start=1.0, learning_rate_W_start=1.0, loss="mse", n_epochs=40))
+def test_a_loss_that_is_not_finite_ends_the_run(order, regime, tmp_path):
+    data = shutil.copytree(regime, tmp_path / "data")
+    np.save(data / "train" / "du.npy", np.full((360, 10), np.inf, np.float32))
+    run_dir = write_order(tmp_path / "run", data)
+    with pytest.raises(DivergedError, match=r"became (inf|nan) at epoch 0.*lower the learning rates"):
+        train(run_dir)
+    assert not (run_dir / "out" / "train.json").exists()
 
 
 def test_a_changed_order_is_refused(order):
@@ -183,7 +188,7 @@ def test_a_changed_order_is_refused(order):
 
 
 def test_an_unknown_key_or_missing_data_is_refused(order, tmp_path):
-    with pytest.raises(RefusedError, match="nearest valid keys: training.learning_rate_W_start"):
+    with pytest.raises(RefusedError, match="nearest valid keys: training"):
         read_order(order(learning_rate_w_start=1e-3))
     run_dir = write_order(tmp_path / "nodata", tmp_path / "nowhere")
     with pytest.raises(RefusedError, match="prepare the regime again"):
@@ -191,15 +196,15 @@ def test_an_unknown_key_or_missing_data_is_refused(order, tmp_path):
 
 
 def test_thirty_neurons_are_recovered(tmp_path):
-    """A short recovery: from 0 to above 0.9 in a few seconds."""
+    """A short recovery: from 0 to above 0.95 in a few seconds."""
     simulation = {"n_neurons": 30, "n_frames": 4000}
-    prepare(write_spec(tmp_path / "SPEC.yaml", **simulation), tmp_path / "data")
-    keys = {"data_augmentation_loop": 12, "learning_rate_W_start": 1e-2, "n_epochs_init": 2, "batch_size": 8}
+    prepare(write_spec(tmp_path / "SPEC.yaml", seed=6, **simulation), tmp_path / "data")
+    keys = {"data_augmentation_loop": 20, "learning_rate_W_start": 1e-2, "coeff_W_L1": 1e-2, "coeff_edge_diff": 100.0}
     run_dir = write_order(tmp_path / "run", tmp_path / "data", simulation, **keys)
     order = read_order(run_dir)
     data, inputs = load_signal(order.train, order.inputs)
     model = signal.data_train_signal(Reader(order.config), data, inputs, Run(run_dir))
     arrays = {k: v.detach().numpy() for k, v in signal.estimates(model, inputs).items()}
     found = score_estimate(arrays, load_truth(tmp_path / "data"))
-    assert found["connectivity_R2"] > 0.9, found
-    assert found["connectivity_R2_strict"] > 0.85, found
+    assert found["connectivity_R2"] > 0.95, found
+    assert found["connectivity_R2_strict"] > 0.95, found

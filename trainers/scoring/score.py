@@ -52,7 +52,7 @@ def score(run_dir: Path, data_dir: Path) -> dict[str, Any]:
         "keys_read": trained["keys_read"],
         "keys_idle": trained["keys_idle"],
         "timings": {
-            "train": trained["training_time_s"],
+            "train": trained["training_time_s"] if math.isfinite(trained["training_time_s"]) else None,
             "metrics": round(measured - started, 3),
             "plots": round(time.monotonic() - measured, 3),
         },
