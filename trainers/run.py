@@ -19,9 +19,7 @@ from trainers.errors import DivergedError, StoppedError
 from trainers.yaml_io import write_atomic, write_text
 
 FLUSH_S = 1.0
-"""Longest time between two lines of progress.jsonl while steps are taken."""
-LOOK_EVERY = 50
-"""Steps between two looks at the clock, at the signal flag and at the running loss (a look waits for the device)."""
+"""Time between two lines of progress.jsonl; only then is the loss looked at (a look waits for the device)."""
 
 
 class Run:
@@ -43,7 +41,7 @@ class Run:
         self._elapsed_before = 0.0
         self._start = self._last_line = time.monotonic()
         self._sums: dict[str, torch.Tensor] = {}
-        self._steps = 0
+        self._steps, self._phase, self._epoch = 0, 1, 0
         self._epoch_sum, self._epoch_steps = torch.zeros((), dtype=torch.float64), 0
 
     def listen(self) -> None:
@@ -70,7 +68,8 @@ class Run:
         return int(progress["step"])
 
     def checkpoint(self, stateful: Mapping[str, Any], epoch: int, step: int) -> None:
-        """Save everything that `resume` needs."""
+        """Save everything that `resume` needs; raises DivergedError before a bad state is saved."""
+        self._check(epoch, step)
         progress = {"epoch": epoch, "step": step, "elapsed_s": self.elapsed_s,
                     "epoch_sum": float(self._epoch_sum), "epoch_steps": self._epoch_steps}  # fmt: skip
         checkpoints.save(self.out / "checkpoint.pt", stateful, progress, self.identity)
@@ -96,20 +95,20 @@ class Run:
             DivergedError: a term is NaN or infinite.
             StoppedError: SIGTERM arrived; the checkpoint is written.
         """
+        if self._steps and epoch != self._epoch:  # no line mixes two epochs, so none mixes two phases
+            self._line(self._phase, self._epoch, step - 1)
+        self._phase, self._epoch = phase, epoch
         for name, value in terms.items():
             value = value.detach()
             self._sums[name] = self._sums[name] + value if name in self._sums else value
         self._steps += 1
         self._epoch_sum = self._epoch_sum + terms["prediction"].detach()
         self._epoch_steps += 1
-        if step % LOOK_EVERY and step != self.total and not self.stop_requested:
-            return
         now = time.monotonic()
-        if now - self._last_line >= FLUSH_S or step == self.total or self.stop_requested:
-            self._last_line = now
-            self._line(phase, epoch, step)
-        else:
-            self._check(epoch, step)
+        if now - self._last_line < FLUSH_S and step != self.total and not self.stop_requested:
+            return
+        self._last_line = now
+        self._line(phase, epoch, step)
         if self.stop_requested:
             self.checkpoint(stateful, epoch, step)
             raise StoppedError(f"stopped by SIGTERM after step {step} of {self.total}; a checkpoint is written")

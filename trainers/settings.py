@@ -136,6 +136,37 @@ class SignalTraining(Section):
         "(loss mse: the mean of its square).",
         aliases=("edge_diff",), ge=0.0, le=1e9, acts_when=_PHASE_1,
     )  # fmt: skip
+    recurrent_training: bool = key(
+        False,
+        "Train on the state time_step frames ahead, reached by Euler steps of the model's own predictions, "
+        "in place of du/dt of one frame.",
+        aliases=("recurrent",),
+    )
+    time_step: int = key(
+        1,
+        "Frames of a rollout; a step costs about time_step times more. 1 without noise is the single step.",
+        unit="frames",
+        ge=1,
+        le=64,
+        acts_when="recurrent_training is true",
+    )
+    noise_recurrent_level: float = key(
+        0.0,
+        "Standard deviation of the noise added to u at every step of a rollout.",
+        unit="u",
+        aliases=("noise_recurrent",),
+        ge=0.0,
+        le=1.0,
+        acts_when="recurrent_training is true",
+    )
+    recurrent_training_start_epoch: int = key(
+        0,
+        "Epoch at which recurrent training begins; single steps before.",
+        unit="epochs",
+        ge=0,
+        le=1000,
+        acts_when="recurrent_training is true",
+    )
     training_single_type: bool = key(True, "All neurons are one type: embeddings stay at ones.",
                                      aliases=("single_type",))  # fmt: skip
     loss: Literal["norm", "mse"] = key(
@@ -247,6 +278,16 @@ def idle_keys(config: SignalConfig) -> dict[str, str]:
     if t.n_epochs_init == 0:
         for name in ("first_coeff_L1", "coeff_edge_diff"):
             idle[f"training.{name}"] = "acts in phase 1 only, and n_epochs_init=0 leaves none"
+    rollout_keys = ("time_step", "noise_recurrent_level")
+    if not t.recurrent_training:
+        for name in (*rollout_keys, "recurrent_training_start_epoch"):
+            idle[f"training.{name}"] = "recurrent_training is false"
+    elif t.recurrent_training_start_epoch >= t.n_epochs:
+        for name in ("recurrent_training", *rollout_keys):
+            idle[f"training.{name}"] = (
+                f"recurrent training begins at epoch {t.recurrent_training_start_epoch} and this run ends after "
+                f"n_epochs={t.n_epochs}"
+            )
     if t.training_single_type:
         idle["training.learning_rate_embedding_start"] = "training_single_type is true: the embeddings are not trained"
     return idle

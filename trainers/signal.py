@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -53,8 +54,14 @@ def predictions(model: SignalPropagation, inputs: SignalInputs) -> dict[str, tor
     }
 
 
-def data_train_signal(config: Any, data: SignalData, inputs: SignalInputs, run: Run) -> SignalPropagation:
+def data_train_signal(  # noqa: C901 (one loop that can be read and edited alone)
+    config: Any, data: SignalData, inputs: SignalInputs, run: Run
+) -> SignalPropagation:
     """Train W, a, lin_edge and lin_phi on du/dt and return the model.
+
+    A step predicts du/dt of single frames. With `recurrent_training`, from its start epoch on, it predicts the state
+    `time_step` frames ahead by Euler steps; the residual (u_hat - u) / (delta_t * time_step) has the same unit, and for
+    one noiseless step the same value.
 
     Two phases: before epoch `n_epochs_init` the L1 coefficient is `first_coeff_L1` and the edge_diff penalty is on;
     from then on it is `coeff_W_L1` and the penalty is off (recorded behaviour, reference section 3.3.4).
@@ -67,7 +74,7 @@ def data_train_signal(config: Any, data: SignalData, inputs: SignalInputs, run: 
         inputs: grid for the intermediate estimates.
         run: files of the run; `record` after every step answers SIGTERM and NaN.
 
-    Source: reference sections 3.3.1 to 3.3.5. Deviations: delta is not rounded, no small batches in epoch 0.
+    Source: reference sections 3.3.1 to 3.3.5 and 3.3.7. Deviations: delta is not rounded, no small batches in epoch 0.
     """
     simulation, training = config.simulation, config.training
     torch.manual_seed(training.seed)
@@ -86,6 +93,8 @@ def data_train_signal(config: Any, data: SignalData, inputs: SignalInputs, run: 
     optimizer = torch.optim.Adam([{"params": groups[name], "lr": lr} for name, lr in rates.items()], fused=True)
 
     batch_size, kind = training.batch_size, training.loss
+    delta_t, noise_level = data.delta_t, training.noise_recurrent_level
+    unroll_from = training.recurrent_training_start_epoch if training.recurrent_training else math.inf
     n_epochs, n_epochs_init = training.n_epochs, training.n_epochs_init
     Niter = n_iterations(simulation.n_frames, training.data_augmentation_loop, batch_size)
     moments = {max(1, int(part * n_epochs * Niter)) for part in ESTIMATE_MOMENTS}
@@ -97,12 +106,15 @@ def data_train_signal(config: Any, data: SignalData, inputs: SignalInputs, run: 
         first_phase = epoch < n_epochs_init
         coeff_L1 = training.first_coeff_L1 if first_phase else training.coeff_W_L1
         coeff_edge_diff = training.coeff_edge_diff if first_phase else 0.0
+        time_step = training.time_step if epoch >= unroll_from else 0  # 0: predict du/dt of the frame itself
         if step == epoch * Niter:
             run.start_epoch()
 
         for _ in range(step - epoch * Niter, Niter):
-            frames = sample_frames(len(u_all), batch_size, sampler).to(run.device)
-            u, y = u_all[frames], du_all[frames]
+            frames = sample_frames(len(u_all) - time_step, batch_size, sampler).to(run.device)
+            if time_step > 1:
+                frames = frames - frames % time_step
+            u = u_all[frames]
             terms = {}
 
             if coeff_edge_diff > 0:  # one evaluation of lin_edge serves the message and the penalty
@@ -112,7 +124,18 @@ def data_train_signal(config: Any, data: SignalData, inputs: SignalInputs, run: 
                 sent = model.sent(u)
             pred = model.self_term(u) + sent @ model.connectivity().T
 
-            terms["prediction"] = prediction_loss(pred - y, kind)
+            if time_step == 0:
+                residual = pred - du_all[frames]
+            else:
+                u_hat = u + delta_t * pred
+                for ahead in range(time_step):
+                    if ahead > 0:
+                        u_hat = u_hat + delta_t * model(u_hat)
+                    if noise_level > 0:
+                        u_hat = u_hat + noise_level * torch.randn_like(u_hat)
+                residual = (u_hat - u_all[frames + time_step]) / (delta_t * time_step)
+
+            terms["prediction"] = prediction_loss(residual, kind)
             if coeff_L1 > 0:
                 terms["W_L1"] = coeff_L1 * model.W.abs().sum()
             loss = sum(terms.values())

@@ -84,10 +84,14 @@ def test_steps_of_an_epoch(n_frames, aug, batch, steps):
 def test_keys_that_cannot_act_are_named():
     seed = {"n_epochs": 2, "n_epochs_init": 2, "coeff_W_L1": 1e-5}
     idle = idle_keys(read_config("signal", {"training": seed}))
-    assert set(idle) == {"training.coeff_W_L1", "training.learning_rate_embedding_start"}
+    recurrent = {f"training.{k}" for k in ("time_step", "noise_recurrent_level", "recurrent_training_start_epoch")}
+    assert set(idle) == {"training.coeff_W_L1", "training.learning_rate_embedding_start"} | recurrent
     assert "phase 2" in idle["training.coeff_W_L1"]
-    acting = idle_keys(read_config("signal", {"training": seed | {"n_epochs": 3, "training_single_type": False}}))
+    acting = idle_keys(read_config("signal", {"training": seed | {"n_epochs": 3, "training_single_type": False,
+                                                                    "recurrent_training": True}}))  # fmt: skip
     assert acting == {}
+    late = {"recurrent_training": True, "recurrent_training_start_epoch": 2}
+    assert "training.time_step" in idle_keys(read_config("signal", {"training": seed | late}))
     no_phase_1 = idle_keys(read_config("signal", {"training": {"n_epochs_init": 0}}))
     assert {"training.first_coeff_L1", "training.coeff_edge_diff"} <= set(no_phase_1)
 

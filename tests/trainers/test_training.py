@@ -160,8 +160,59 @@ def test_every_training_key_acts(order, plain, key):
     assert not np.array_equal(estimate(train(order(**{key: ACTING[key]})))["W"], plain["W"])
 
 
+RECURRENT = {"recurrent_training": True, "time_step": 4}
+
+
+@pytest.mark.parametrize("changed", [{"time_step": 3}, {"noise_recurrent_level": 0.01},
+                                     {"recurrent_training_start_epoch": 1}, {"recurrent_training": False}])  # fmt: skip
+def test_every_recurrent_key_acts(order, changed):
+    first, other = train(order("a", **RECURRENT)), train(order("b", **(RECURRENT | changed)))
+    assert not np.array_equal(estimate(first)["W"], estimate(other)["W"])
+
+
+def first_loss(order, monkeypatch, name, **keys):
+    """Return the prediction loss of the first step."""
+    seen = []
+
+    def note(self, stateful, terms, *rest):
+        seen.append(terms["prediction"].item())
+
+    monkeypatch.setattr(Run, "record", note)
+    train(order(name, **keys))
+    return seen[0]
+
+
+def test_one_noiseless_recurrent_step_is_the_single_step(order, monkeypatch, regime):
+    """Same frames need the same sampling range, so the last training frame is cut off for the single step."""
+    recurrent = first_loss(order, monkeypatch, "a", recurrent_training=True, time_step=1)
+    original = signal.load_signal
+
+    def shorter(train, inputs):
+        data, asked = original(train, inputs)
+        return data._replace(u=data.u[:-1], du=data.du[:-1]), asked
+
+    monkeypatch.setattr(signal, "load_signal", shorter)
+    assert first_loss(order, monkeypatch, "b") == pytest.approx(recurrent, rel=1e-4)
+
+
+def test_a_noisy_recurrent_run_continues_bit_for_bit(order, monkeypatch):
+    keys = RECURRENT | {"noise_recurrent_level": 0.02, "recurrent_training_start_epoch": 1}
+    whole, run_dir = train(order("whole", **keys)), order("cut", **keys)
+    with monkeypatch.context() as patch, pytest.raises(StoppedError):
+        patch.setattr(signal, "Run", StopAt)
+        train(run_dir)
+    assert np.array_equal(estimate(train(run_dir))["W"], estimate(whole)["W"])
+
+
+def test_each_epoch_leaves_a_line_of_its_own_terms(order):
+    found = lines(train(order(n_epochs=3)))
+    assert [line["step"] for line in found if line["epoch"] == 0][-1] == TOTAL // 2
+    assert {line["epoch"] for line in found} == {0, 1, 2}
+    assert all(("edge_diff" in line["terms"]) == (line["phase"] == 1) for line in found)
+
+
 def test_idle_keys_change_nothing(order, plain):
-    out = train(order(learning_rate_embedding_start=0.5))
+    out = train(order(learning_rate_embedding_start=0.5, time_step=16, noise_recurrent_level=0.1))
     assert np.array_equal(estimate(out)["W"], plain["W"])
 
 
