@@ -28,7 +28,9 @@ SOURCE_ROOT = Path(__file__).resolve().parent.parent
 def parser() -> argparse.ArgumentParser:
     """Return the whole command line."""
     top = argparse.ArgumentParser(prog="orchestrator", description="LLM-in-the-loop experiment orchestrator")
-    top.add_argument("--home", type=Path, default=SOURCE_ROOT, help="folder of explorations/, instructions/, models/, trainers/")
+    top.add_argument(
+        "--home", type=Path, default=SOURCE_ROOT, help="folder of explorations/, instructions/, models/, trainers/"
+    )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     explore = commands.add_parser("explore", help="open an exploration or continue it")
     _common(explore)
@@ -149,7 +151,7 @@ def _adapters(setup: Setup, arguments: argparse.Namespace) -> Adapters:
         launcher=LocalLauncher(),
         sandbox=level,
         slots=slots,
-        threads=max(1, cores // slots),
+        threads=max(1, min(setup.spec.threads, cores // slots)),
     )
 
 

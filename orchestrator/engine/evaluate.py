@@ -140,7 +140,9 @@ def _with_primary(setup: Setup, run: RunPaths, metrics: dict[str, Metric], idle:
 
 
 def _rejected(run: RunPaths, why: str) -> Verdict:
-    return Verdict("rejected", f"the result was not accepted: {why}; see {_short(run.root)}", f"rejected: {_shape(why)}")
+    return Verdict(
+        "rejected", f"the result was not accepted: {why}; see {_short(run.root)}", f"rejected: {_shape(why)}"
+    )
 
 
 def _by_name(setup: Setup, logged: dict[str, Metric]) -> dict[str, Metric]:

@@ -322,4 +322,3 @@ class Explorer:
                 if attempt.ended is None:
                     live.append(read_live(self.setup.paths, it, attempt.number))
         self.observer.tick(self.state, live, iterations)
-

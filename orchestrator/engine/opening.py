@@ -254,7 +254,9 @@ def _changed_inputs(setup: Setup) -> list[str]:
         return [f"note: the instruction or config now has a problem; the sealed contract stays in force: {error}"]
     if same:
         return []
-    return ["note: instruction, config or exploration.yaml changed since opening; the sealed contract stays in force (FRESH=1)"]
+    return [
+        "note: instruction, config or exploration.yaml changed since opening; the sealed contract stays in force (FRESH=1)"
+    ]
 
 
 def code_in_use(setup: Setup) -> str:
@@ -292,4 +294,6 @@ def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
-        raise InstructionError(f"{path}: expected UTF-8 text, found byte {error.object[error.start]:#x} at {error.start}") from None
+        raise InstructionError(
+            f"{path}: expected UTF-8 text, found byte {error.object[error.start]:#x} at {error.start}"
+        ) from None
