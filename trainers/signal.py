@@ -17,10 +17,12 @@ from trainers.losses import edge_diff, prediction_loss, root_mean_square
 from trainers.order import Order
 from trainers.rollout import euler_rollout
 from trainers.run import Run
-from trainers.settings import Reader, idle_keys, n_iterations
+from trainers.settings import Reader, SignalConfig, idle_keys, n_iterations
 
 ESTIMATE_MOMENTS = (0.05, 0.3, 0.65)
 """Fractions of the training after which an intermediate estimate is written; the final one comes on top."""
+ROWS_WORTH_SHARING = 16384
+"""Neurons times frames of a step from which more than one thread is used."""
 DELTA_PARTS = 150
 """delta of the edge_diff term is xnorm over this many parts."""
 
@@ -152,13 +154,22 @@ def data_train_signal(  # noqa: C901 (one loop that can be read and edited alone
     return model
 
 
+def useful_threads(threads: int, config: SignalConfig) -> int:
+    """Return how many of the allowed threads a training should use.
+
+    A step of a few thousand MLP rows takes 2 ms and is not worth sharing: on two cores with other work on them, a
+    second thread made steps 6 to 38 times slower (n = 100 to 1000, batch 8: threads wait for each other by spinning).
+    """
+    return threads if config.training.batch_size * config.simulation.n_neurons >= ROWS_WORTH_SHARING else 1
+
+
 def train(order: Order, run_dir: Path) -> None:
     """Carry out a training order: train, write the final estimate and train.json.
 
     Raises:
         StepError: see `trainers.errors`.
     """
-    torch.set_num_threads(order.threads)
+    torch.set_num_threads(useful_threads(order.threads, order.config))
     if order.device == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)

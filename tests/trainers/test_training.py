@@ -13,7 +13,7 @@ from trainers.order import read_order
 from trainers.prepare.build import prepare
 from trainers.run import Run
 from trainers.scoring.metrics import load_truth, score_estimate
-from trainers.settings import Reader, n_iterations
+from trainers.settings import Reader, n_iterations, read_config
 
 TOTAL = 2 * n_iterations(SIMULATION["n_frames"], 6, 8)
 
@@ -228,6 +228,13 @@ def test_a_loss_that_is_not_finite_ends_the_run(order, regime, tmp_path):
     with pytest.raises(DivergedError, match=r"became (inf|nan) at epoch 0.*lower the learning rates"):
         train(run_dir)
     assert not (run_dir / "out" / "train.json").exists()
+
+
+def test_small_steps_take_one_thread():
+    config = read_config("signal", {"simulation": {"n_neurons": 100}, "training": {"batch_size": 8}})
+    assert signal.useful_threads(2, config) == 1
+    large = read_config("signal", {"simulation": {"n_neurons": 1000}, "training": {"batch_size": 32}})
+    assert signal.useful_threads(2, large) == 2
 
 
 def test_a_changed_order_is_refused(order):

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import yaml
+from threadpoolctl import threadpool_limits
 
 from trainers.data import XNORM_STD, load_signal
 from trainers.errors import RefusedError
@@ -66,7 +67,8 @@ def prepare(spec_file: Path, data_dir: Path) -> bool:
         temporary = data_dir.with_name(f".{data_dir.name}.building")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir()
-        simulate(config, temporary)
+        with threadpool_limits(limits=1):  # sums must not depend on the number of threads: same order, same bytes
+            simulate(config, temporary)
         preflight = measure(config, temporary) | {"system": spec["system"], "regime": spec["regime"]}
         write_text(temporary / "preflight.json", json.dumps(preflight, indent=1) + "\n")
         os.replace(temporary, data_dir)
