@@ -68,7 +68,7 @@ class Explorer:
                 if self.stopping:
                     return self._stop()
                 code = self._step(iterations)
-                self._views.publish(self.state)
+                self._views.publish(self.state, self._append)
                 if code is not None:
                     return code
                 if self.state.open_iterations:
@@ -107,7 +107,7 @@ class Explorer:
                 iterations=iterations,
             )
         )
-        self._views.publish(self.state)
+        self._views.publish(self.state, self._append)
 
     def _open(self) -> None:
         from orchestrator.engine.opening import code_in_use
@@ -207,7 +207,7 @@ class Explorer:
         while any(a.ended is None for _, a in flying) and time.monotonic() < deadline:
             time.sleep(POLL_S)
             self._collect()
-        self._views.publish(self.state)
+        self._views.publish(self.state, self._append)
         return EXIT_STOPPED
 
     # The scientist's turn
@@ -257,6 +257,8 @@ class Explorer:
                 self._regime(it)
             except NeedsPersonError as error:
                 return self._alarm("preflight", str(error))
+            except regimes.Stopped:
+                return None
             number = len(it.attempts) + 1
             resumes = self._resume_from(it, number)
             spec = orders.build(self.setup, self.adapters, self.state, it, number)
@@ -291,9 +293,14 @@ class Explorer:
             return
         seed = configs.get(config, "simulation.seed")
         self.observer.say(f"simulation seed {seed}: generating data, then measuring oracle, null and ceiling")
-        found = regimes.ready(self.setup, self.adapters, config, it.proposal.code, lambda: self._tick(0))
+        found = regimes.ready(self.setup, self.adapters, config, it.proposal.code, self._pause)
         if not known:
             self._append(found)
+
+    def _pause(self) -> bool:
+        """Show that the engine is alive while data are generated; return whether to go on."""
+        self._tick(0)
+        return not self.stopping
 
     # Waiting
 

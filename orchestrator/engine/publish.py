@@ -2,15 +2,22 @@
 
 Every view is a function of the journal: deleted files come back byte for byte. `analysis.md` is appended to while its
 bytes are the ones written last, and re-rendered when they are not.
+
+What a person writes into memory.md or analysis.md is kept: `absorb` finds lines that the engine did not write, makes
+them an event, and the next rendering shows them under "Notes from people". To tell a person's line from a view that a
+kill left stale, the last two texts meant for each file lie in `.views/`, written before the file itself.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.core import tree
 from orchestrator.core.configs import idea_sha
+from orchestrator.core.events import Body, Human
 from orchestrator.core.state import State
 from orchestrator.core.stats import summarise
 from orchestrator.formats import analysis, memory, ucb_scores, yaml_edit
@@ -23,40 +30,64 @@ class Views:
 
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
-        self._written = ""
-        self._count = -1
+        self._shadows = paths.out / ".views"
 
-    def publish(self, state: State) -> None:
-        """Bring every view up to date with `state`."""
+    def publish(self, state: State, append: Callable[[Body], None]) -> None:
+        """Bring every view up to date with `state`, after keeping what people wrote (`append` makes it an event)."""
         if state.opened is None:
             return
-        self._analysis(state)
+        self._absorb(state, append)
         block = state.block_of(max(state.last_iteration, 1))
-        atomic.write_if_changed(self._paths.memory, memory.render(state))
+        self._write(self._paths.memory, memory.render(state))
+        self._write(self._paths.analysis, analysis.render(state))
         atomic.write_if_changed(self._paths.ucb_scores, ucb_scores.render(state, block))
         best = best_yaml(state)
         if best:
             atomic.write_if_changed(self._paths.best, best)
 
-    def _analysis(self, state: State) -> None:
-        entries = analysis.entries(state)
-        whole = analysis.header(state) + "".join(entries)
-        path = self._paths.analysis
-        if self._count >= 0 and len(entries) > self._count and _holds(path, self._written):
-            _append(path, "".join(entries[self._count :]))
+    def _absorb(self, state: State, append: Callable[[Body], None]) -> None:
+        for path in (self._paths.memory, self._paths.analysis):
+            text = self._edited(path)
+            known = {(note.what, note.text) for note in state.notes}
+            if text and (path.name, text) not in known:
+                append(Human(number=len(state.notes) + 1, what=path.name, text=text))
+
+    def _edited(self, path: Path) -> str:
+        """Return the lines of a view that the engine did not write, "" when there are none."""
+        now, meant, before = (
+            _read(p) for p in (path, self._shadows / path.name, self._shadows / f"{path.name}.before")
+        )
+        if now is None or meant is None or now in (meant, before):
+            return ""
+        if meant.startswith(now) and now.startswith(before or ""):
+            return ""  # an appending that a kill cut short
+        added = [line[2:] for line in difflib.ndiff(meant.splitlines(), now.splitlines()) if line.startswith("+ ")]
+        return "\n".join(added).strip("\n")
+
+    def _write(self, path: Path, text: str) -> None:
+        shadow = self._shadows / path.name
+        meant = _read(shadow)
+        if meant != text:
+            self._shadows.mkdir(exist_ok=True)
+            if meant is not None:
+                os.replace(shadow, self._shadows / f"{path.name}.before")
+            atomic.write_text(shadow, text)
+        if meant is not None and text.startswith(meant) and _read(path) == meant:
+            _append(path, text[len(meant) :])
         else:
-            atomic.write_if_changed(path, whole)
-        self._written, self._count = whole, len(entries)
+            atomic.write_if_changed(path, text)
 
 
-def _holds(path: Path, text: str) -> bool:
+def _read(path: Path) -> str | None:
     try:
-        return path.read_bytes() == text.encode()
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
-        return False
+        return None
 
 
 def _append(path: Path, text: str) -> None:
+    if not text:
+        return
     with open(path, "ab") as file:
         file.write(text.encode())
         file.flush()

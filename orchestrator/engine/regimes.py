@@ -20,11 +20,16 @@ ORACLE_TOLERANCE = 1e-3
 PREFLIGHT_LIMIT = 2**20
 
 
-def ready(setup: Setup, adapters: Adapters, config: Config, code: str, tick: Callable[[], None]) -> RegimeReady:
+class Stopped(Exception):
+    """A person asked to stop while data were generated."""
+
+
+def ready(setup: Setup, adapters: Adapters, config: Config, code: str, go_on: Callable[[], bool]) -> RegimeReady:
     """Return the regime that a config trains on, generating its data when they are not there.
 
     Raises:
         NeedsPersonError: the generator failed, the data guard refused the data, or the oracle does not score 1.
+        Stopped: `go_on` returned False.
     """
     sha = orders.regime_sha(setup, config)
     name = f"seed {config['simulation'].get('seed', '?')}"
@@ -32,7 +37,7 @@ def ready(setup: Setup, adapters: Adapters, config: Config, code: str, tick: Cal
         return RegimeReady(regime=sha, name="own trainer", preflight={})
     path = setup.paths.regime(sha).preflight
     if not path.exists():
-        _generate(setup, adapters, config, code, tick)
+        _generate(setup, adapters, config, code, go_on)
     try:
         preflight: dict[str, Any] = json.loads(read_file(path, PREFLIGHT_LIMIT))
     except (OSError, ValueError) as error:
@@ -55,7 +60,7 @@ def refusal(preflight: dict[str, Any], primary: str) -> str | None:
     return None
 
 
-def _generate(setup: Setup, adapters: Adapters, config: Config, code: str, tick: Callable[[], None]) -> None:
+def _generate(setup: Setup, adapters: Adapters, config: Config, code: str, go_on: Callable[[], bool]) -> None:
     folder = setup.paths.regime(orders.regime_sha(setup, config)).root
     folder.parent.mkdir(parents=True, exist_ok=True)
     number = 1
@@ -64,17 +69,17 @@ def _generate(setup: Setup, adapters: Adapters, config: Config, code: str, tick:
         if not run.root.exists():
             break
         if adapters.launcher.state(run.root) == "running":  # a generator of a killed engine is still at work
-            _wait(adapters, run, tick)
+            _wait(adapters, run, go_on)
             return
         number += 1
     adapters.launcher.submit(run.root, orders.prepare_order(setup, adapters, config, code, run))
-    _wait(adapters, run, tick)
+    _wait(adapters, run, go_on)
     failed = judge_step(run, adapters.launcher.exit_record(run.root))
     if failed:
         raise NeedsPersonError(f"the data could not be generated: {failed}")
 
 
-def _wait(adapters: Adapters, run: RunPaths, tick: Callable[[], None]) -> None:
+def _wait(adapters: Adapters, run: RunPaths, go_on: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60.0
     while True:
         state = adapters.launcher.state(run.root)
@@ -82,5 +87,7 @@ def _wait(adapters: Adapters, run: RunPaths, tick: Callable[[], None]) -> None:
             return
         if state == "unclaimed" and time.monotonic() > deadline and adapters.launcher.revoke(run.root):
             return
-        tick()
+        if not go_on():
+            adapters.launcher.cancel(run.root)
+            raise Stopped
         time.sleep(0.1)

@@ -14,8 +14,14 @@ def header(state: State) -> str:
         f"# {state.contract.title}: full log\n\n"
         f"Exploration `{opened.exploration}`, profile `{opened.profile}`, device `{opened.device}`, "
         f"contract `{opened.contract_sha[:12]}`, code `{opened.code[:12]}`.\n"
-        "Written by the engine from records; write your own remarks to `notes.md`.\n"
+        "Written by the engine from records; write your own remarks to `notes.md`.\n" + notes(state, "analysis.md")
     )
+
+
+def notes(state: State, name: str) -> str:
+    """Return what people wrote into a view, verbatim, as a section; "" when nobody did."""
+    texts = [note.text for note in state.notes if note.what == name]
+    return "".join(["\n## Notes from people\n", *(f"\n{text}\n" for text in texts)]) if texts else ""
 
 
 def entries(state: State) -> list[str]:

@@ -10,6 +10,7 @@ from orchestrator.core.mutation import number
 from orchestrator.core.state import Node, State
 from orchestrator.core.stats import noise, summarise
 from orchestrator.formats import entry
+from orchestrator.formats.analysis import notes
 
 
 def render(state: State) -> str:
@@ -27,7 +28,8 @@ def _header(state: State) -> list[str]:
     lines = [f"# Working memory: {state.contract.title}", ""]
     for regime in state.regimes:
         lines += _preflight(regime.name, regime.preflight, state.contract.primary.name)
-    return lines
+    kept = notes(state, "memory.md")
+    return [*lines, *kept.strip("\n").splitlines(), ""] if kept else lines
 
 
 def _preflight(name: str, found: dict[str, Any], primary: str) -> list[str]:

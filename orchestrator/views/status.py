@@ -28,8 +28,8 @@ def show(paths: Paths) -> str:
 
 def _restore(paths: Paths, state: State) -> bool:
     try:
-        with journal.Journal(paths.journal, paths.engine_lock):
-            Views(paths).publish(state)
+        with journal.Journal(paths.journal, paths.engine_lock) as writer:
+            Views(paths).publish(state, lambda body: state.apply(writer.append(body)))
     except (JournalError, PermissionError):
         return False  # an engine is at work and writes them itself, or the folder is read-only
     return True

@@ -103,10 +103,24 @@ def killing_judge(setup, run, record):
 evaluate.judge = killing_judge
 
 replace = os.replace
+rendered = publish.Views._write
+
+
+def killing_write(self, path, text):
+    """Die between the shadow copy and the view."""
+    if POINT == "between_shadow_and_view" and path.name == "memory.md" and started():
+        write_if_changed = atomic.write_if_changed
+        publish._append = atomic.write_if_changed = lambda *a: die()
+        rendered(self, path, text)
+        atomic.write_if_changed = write_if_changed
+    return rendered(self, path, text)
+
+
+publish.Views._write = killing_write
 
 
 def killing_replace(source, target, **options):
-    if POINT == "mid_memory_write" and str(target).endswith("memory.md") and started():
+    if POINT == "mid_memory_write" and str(target).endswith("out/memory.md") and started():
         with open(source, "r+b") as file:
             file.truncate(20)
         die()

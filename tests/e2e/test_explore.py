@@ -112,3 +112,25 @@ def test_several_slots_run_at_once_and_give_a_sound_tree(tmp_path):
     turns = [e.body.turn for e in journal.read(toy.out(home) / "journal.jsonl") if isinstance(e.body, Turned)]
     assert max(len(t.proposals) for t in turns) > 1
     assert (toy.out(home) / "analysis.md").read_text().count("## Iter ") == 9
+
+
+def test_what_people_write_into_the_views_is_kept_verbatim(tmp_path):
+    home = toy.make_home(tmp_path)
+    explore(home, "--iterations", "2")
+    memory, analysis = (toy.out(home) / name for name in ("memory.md", "analysis.md"))
+    memory.write_text(
+        memory.read_text().replace("## Knowledge Base", "I doubt node 2: see the plot.\n\n## Knowledge Base")
+    )
+    analysis.write_text(analysis.read_text() + "\nRemark: *the rollout* was wrong `here`.\n")
+    explore(home, "--iterations", "3")
+    for path, words in (
+        (memory, "I doubt node 2: see the plot."),
+        (analysis, "Remark: *the rollout* was wrong `here`."),
+    ):
+        notes = path.read_text().split("## Notes from people\n")[1]
+        assert notes.strip().splitlines()[0] == words
+        assert path.read_text().count(words) == 1
+    before = memory.read_bytes(), analysis.read_bytes()
+    assert toy.run(home, "status", "toy").returncode == 0
+    assert (memory.read_bytes(), analysis.read_bytes()) == before
+    assert memory.read_text().splitlines()[-1].startswith("- ")

@@ -37,7 +37,7 @@ def uninterrupted(tmp_path_factory):
 
 ENGINE_POINTS = [
     "before_turn", "before_run_reserved", "after_run_reserved", "mid_training", "result_not_judged", "torn_run_ended",
-    "after_run_ended", "mid_memory_write", "mid_analysis_append",
+    "after_run_ended", "mid_memory_write", "between_shadow_and_view", "mid_analysis_append",
 ]  # fmt: skip
 CASES = [(point, "engine") for point in ENGINE_POINTS]
 CASES += [("mid_training", v) for v in ("supervisor", "child", "engine,supervisor", "engine,supervisor,child")]
