@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from pydantic import Field
+
 from orchestrator.core.records import Record
 
 if TYPE_CHECKING:
@@ -65,7 +67,8 @@ class ExitRecord(Record):
     step: str
     returncode: int | None
     reason: Literal["wall", "silence", "output", "cancelled"] | None = None
-    seconds: dict[str, float] = {}
+    seconds: dict[str, float] = Field(default_factory=dict)
+    """Wall time of each step that ran."""
     sentence: str = ""
 
 

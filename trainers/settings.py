@@ -214,7 +214,7 @@ def read_config(system: str, sections: Mapping[str, Any]) -> SignalConfig:
 def _sentence(config: type[BaseModel], fault: Any) -> str:
     where = ".".join(str(part) for part in fault["loc"])
     if fault["type"] != "extra_forbidden":
-        found = f", found {fault['input']!r}" if fault["loc"] and len(repr(fault["input"])) < 80 else ""
+        found = f", found {fault['input']!r}" if isinstance(fault["input"], str | int | float) else ""
         message = str(fault["msg"]).removeprefix("Value error, ")
         return f"{where}: {message}{found}"
     spellings = {name: f"{s}.{k}" for s, k, field in fields(config) for name in (k, *_extra(field)["aliases"])}

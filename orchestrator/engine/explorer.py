@@ -29,8 +29,8 @@ from orchestrator.errors import (
     NeedsPersonError,
     RefusedError,
 )
-from orchestrator.scientist.offline import OfflineScientist
 from orchestrator.ports import LaunchSpec, Limits
+from orchestrator.scientist.offline import OfflineScientist
 from orchestrator.store.journal import Journal
 
 POLL_S = 0.1

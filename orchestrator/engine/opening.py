@@ -191,7 +191,8 @@ def sealed_contract(paths: Paths) -> Contract:
         raise JournalError(f"{paths.contract} cannot be read: {error}. Restore it from {paths.out}/.git") from error
     if contract.sha != opened.contract_sha:
         raise JournalError(
-            f"{paths.contract} was changed after it was sealed (sha {contract.sha[:12]}, journal {opened.contract_sha[:12]}). "
+            f"{paths.contract} was changed after it was sealed "
+            f"(sha {contract.sha[:12]}, journal {opened.contract_sha[:12]}). "
             "Restore it; to change the rules edit the instruction and start with FRESH=1"
         )
     return contract
@@ -255,7 +256,8 @@ def _changed_inputs(setup: Setup) -> list[str]:
     if same:
         return []
     return [
-        "note: instruction, config or exploration.yaml changed since opening; the sealed contract stays in force (FRESH=1)"
+        "note: instruction, config or exploration.yaml changed since opening; the sealed contract stays in force. "
+        "FRESH=1 starts again with the new one"
     ]
 
 

@@ -1,0 +1,55 @@
+"""The sparse exploration at its own size: where it starts, and that its ranges hold a solution (`make test-science`)."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from trainers.data import load_signal
+from trainers.prepare.build import prepare
+from trainers.run import Run
+from trainers.scoring.metrics import load_truth, score_estimate
+from trainers.settings import Reader, load_yaml, read_config
+from trainers.signal import data_train_signal, estimates
+
+START = Path(__file__).resolve().parents[2] / "explorations" / "sparse_gnn" / "config.yaml"
+CPU_AUGMENTATION = 25
+FOUND = {"learning_rate_W_start": 1e-2, "coeff_edge_diff": 100.0, "n_epochs_init": 1, "coeff_W_L1": 1e-3}
+"""Four single-key moves inside the seed's ranges."""
+
+
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory):
+    """Return a function: training keys -> metrics of iteration 1 with these keys changed."""
+    folder = tmp_path_factory.mktemp("sparse")
+    config = load_yaml(START.read_text())
+    del config["claude"]
+    config["training"]["data_augmentation_loop"] = CPU_AUGMENTATION
+    spec = {"contract": 1, "system": "signal", "profile": "cpu", "regime": "sparse", "config": config}
+    (folder / "SPEC.yaml").write_text(yaml.safe_dump(spec))
+    prepare(folder / "SPEC.yaml", folder / "data")
+    data, inputs = load_signal(folder / "data" / "train", folder / "data" / "inputs")
+    truth = load_truth(folder / "data")
+    torch.set_num_threads(1)
+
+    def metrics(**keys):
+        changed = read_config("signal", config | {"training": config["training"] | keys})
+        run = Run(folder / "-".join(["run", *keys]))
+        model = data_train_signal(Reader(changed), data, inputs, run)
+        return score_estimate({k: v.detach().numpy() for k, v in estimates(model, inputs).items()}, truth)
+
+    return metrics
+
+
+@pytest.mark.science
+def test_iteration_1_leaves_something_to_explore(sparse):
+    assert 0.5 < sparse()["connectivity_R2"] < 0.9
+
+
+@pytest.mark.science
+def test_the_ranges_hold_a_recovery(sparse):
+    found = sparse(**FOUND)
+    assert found["connectivity_R2"] > 0.995
+    assert found["connectivity_R2_strict"] > 0.98
+    assert found["support_AUC"] > 0.95
