@@ -151,7 +151,7 @@ def _adapters(setup: Setup, arguments: argparse.Namespace) -> Adapters:
         launcher=LocalLauncher(),
         sandbox=level,
         slots=slots,
-        threads=max(1, min(setup.spec.threads, cores // slots)),
+        threads=max(1, cores // slots),
     )
 
 

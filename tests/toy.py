@@ -4,7 +4,6 @@ git, real files; a run takes about 0.2 s."""
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -231,11 +230,3 @@ def wait_for(condition, seconds=20.0):
             return value
         time.sleep(0.01)
     raise AssertionError(f"waited {seconds} s in vain")
-
-
-def kill(pid):
-    """SIGKILL a process that may be gone."""
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass

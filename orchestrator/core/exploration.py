@@ -88,8 +88,6 @@ class Exploration(Record):
     """Null or one now; more are not honoured yet."""
     slots: Literal[1] = 1
     """Runs at the same time; more than 1 is not honoured yet."""
-    threads: int = Field(default=1, ge=1)
-    """CPU threads of a run. Small networks are fastest on one: two threads wait for each other (docs/log.md)."""
     launcher: Literal["local"] = "local"
     sandbox: Literal["auto", "bwrap", "landlock", "none"] = "auto"
     limits: RunLimits = RunLimits()

@@ -1,9 +1,9 @@
 import pytest
-from tests.factory import Driver
 
 from orchestrator.core import configs, mutation
 from orchestrator.core.records import Change, Mutation
 from orchestrator.errors import RefusedError
+from tests.factory import Driver
 
 
 @pytest.fixture
@@ -89,8 +89,8 @@ def test_a_wrong_derivation_is_refused(driver):
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(3e-3, "3E-3"), (1e-5, "1E-5"), (10000, "10000"), (0.05, "5E-2"), (0.25, "0.25"), (True, "True"), (0.0, "0"), (8, "8"), (0, "0"),
-     (2.5e-4, "2.5E-4"), (1e7, "1E7"), (-0.5, "-0.5")],
+    [(3e-3, "3E-3"), (1e-5, "1E-5"), (10000, "10000"), (0.05, "5E-2"), (0.25, "0.25"), (True, "True"), (0.0, "0"),
+     (8, "8"), (0, "0"), (2.5e-4, "2.5E-4"), (1e7, "1E7"), (-0.5, "-0.5")],
 )  # fmt: skip
 def test_numbers_are_spelled_as_the_instructions_spell_them(value, text):
     assert mutation.number(value) == text

@@ -1,12 +1,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.factory import Driver, contract
 
 from orchestrator.core.events import RunEnded, RunReserved
 from orchestrator.core.records import Metric
 from orchestrator.core.state import fold
 from orchestrator.scientist.offline import OfflineScientist
+from tests.factory import Driver, contract
 
 
 def score(config):

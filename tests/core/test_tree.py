@@ -1,12 +1,12 @@
 import math
 
 import pytest
-from tests.factory import Driver, contract
 
 from orchestrator.core import stats, tree
 from orchestrator.core.contract import MetricRule
 from orchestrator.core.records import Metric
 from orchestrator.formats import ucb_scores
+from tests.factory import Driver, contract
 
 
 def grown(values, **changes):

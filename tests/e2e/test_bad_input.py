@@ -3,10 +3,10 @@
 import time
 
 import pytest
-from tests import toy
 
 from orchestrator.core.events import Alarm, RunEnded
 from orchestrator.store import journal
+from tests import toy
 
 
 def bodies(home, kind):

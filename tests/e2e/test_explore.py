@@ -1,9 +1,8 @@
 """The command line on the toy home: continuing, status, fresh start, other roots, starts from other nodes."""
 
-from tests import toy
-
 from orchestrator.core.events import Session, Turned
 from orchestrator.store import journal
+from tests import toy
 
 VIEWS = ("memory.md", "analysis.md", "ucb_scores.txt", "best.yaml")
 

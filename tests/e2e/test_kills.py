@@ -5,13 +5,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests import toy
 
 from orchestrator.core.events import RunEnded, RunReserved, Turned
 from orchestrator.core.state import fold
 from orchestrator.engine.opening import paths_of, sealed_contract
 from orchestrator.scientist.offline import OfflineScientist
 from orchestrator.store import journal
+from tests import toy
 
 ITERATIONS = 5
 DRIVER = Path(__file__).with_name("kill_driver.py")

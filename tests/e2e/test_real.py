@@ -6,12 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests import real, toy
 
 from orchestrator.core.events import RunEnded, RunReserved
 from orchestrator.core.state import fold
 from orchestrator.engine.opening import paths_of, sealed_contract
 from orchestrator.store import journal
+from tests import real, toy
 
 DRIVER = Path(__file__).with_name("kill_driver.py")
 TIMES = ("training_time_min",)

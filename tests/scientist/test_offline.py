@@ -1,12 +1,12 @@
 import math
 
 import pytest
-from tests.factory import Driver, contract
 
 from orchestrator.core import configs, mutation, tree
 from orchestrator.core.contract import KeyRule
 from orchestrator.scientist.moves import key_moves
 from orchestrator.scientist.offline import OfflineScientist
+from tests.factory import Driver, contract
 
 LR = "training.learning_rate_W_start"
 

@@ -3,12 +3,12 @@ import multiprocessing
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.factory import Driver
 
 from orchestrator.core.events import Human, Session
 from orchestrator.errors import JournalError
 from orchestrator.store import journal
 from orchestrator.store.journal import Journal
+from tests.factory import Driver
 
 
 def bodies(n):
