@@ -1,4 +1,4 @@
-"""The sparse exploration at its own size: where it starts, and that its ranges hold a solution (`make test-science`)."""
+"""The sparse exploration at its own size: where it starts, and that its ranges hold a solution."""
 
 from pathlib import Path
 
