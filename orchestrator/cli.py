@@ -139,6 +139,7 @@ def _run(setup: Setup, arguments: argparse.Namespace, iterations: int) -> int:
 
 def _adapters(setup: Setup, arguments: argparse.Namespace) -> Adapters:
     from orchestrator.engine.context import Adapters
+    from orchestrator.engine.devices import gpus
     from orchestrator.launch.local import LocalLauncher
     from orchestrator.launch.sandbox import best_level
     from orchestrator.scientist.offline import OfflineScientist
@@ -152,6 +153,7 @@ def _adapters(setup: Setup, arguments: argparse.Namespace) -> Adapters:
         sandbox=level,
         slots=slots,
         threads=max(1, cores // slots),
+        gpus=tuple(gpus()) if setup.device == "cuda" else (),
     )
 
 

@@ -91,6 +91,8 @@ class Exploration(Record):
     launcher: Literal["local"] = "local"
     sandbox: Literal["auto", "bwrap", "landlock", "none"] = "auto"
     limits: RunLimits = RunLimits()
+    scorer: Literal["puct", "ucb1"] = "puct"
+    """Formula of ucb_scores.txt (orchestrator/core/tree.py)."""
     replicate_every: int = Field(default=6, ge=0)
     """Every so many iterations the leader is run again at another training seed; 0 is never."""
     time_target_min: float | None = Field(default=None, gt=0)

@@ -43,6 +43,9 @@ class Adapters:
     sandbox: Literal["bwrap", "landlock", "none"]
     slots: int = 1
     threads: int = 1
+    """CPU threads that a run may use."""
+    gpus: tuple[int, ...] = ()
+    """GPUs that runs are spread over; a run gets one."""
     python: str = sys.executable
 
 

@@ -77,7 +77,9 @@ def build(setup: Setup, adapters: Adapters, state: State, it: Iteration, attempt
         steps: tuple[Step, ...] = (_own_command(setup, adapters, run, data),)
     else:
         assert state.opened is not None
-        steps = _steps(setup, adapters, (it.proposal.code, state.opened.code), run, data)
+        gpus = [str(i) for i in adapters.gpus] if setup.device == "cuda" else [""]
+        visible = gpus[it.proposal.iteration % len(gpus)]
+        steps = _steps(setup, adapters, (it.proposal.code, state.opened.code), run, data, visible)
     return LaunchSpec(steps=steps, limits=Limits(**setup.spec.limits.model_dump()))
 
 
@@ -104,15 +106,14 @@ def environment(home: Path, code: Path, adapters: Adapters, visible: str = "") -
 
 
 def _steps(
-    setup: Setup, adapters: Adapters, codes: tuple[str, str], run: RunPaths, data: DataPaths
+    setup: Setup, adapters: Adapters, codes: tuple[str, str], run: RunPaths, data: DataPaths, visible: str
 ) -> tuple[Step, ...]:
     tree, base = (setup.paths.code / code for code in codes)
-    visible = "0" if setup.device == "cuda" else ""
     sandbox = Sandbox(
         level=adapters.sandbox,
         read_only=tuple(str(p) for p in (tree / "train", data.train, data.inputs, run.run_yaml)),
         writable=(str(run.out),),
-        devices=device_files() if setup.device == "cuda" else (),
+        devices=device_files() if visible else (),
     )
     python = (adapters.python, "-P", "-m", "trainers")
     train = Step(

@@ -86,6 +86,7 @@ def compile_all(
             start=start,
             n_iter_block=start["claude"]["n_iter_block"],
             ucb_c=start["claude"]["ucb_c"],
+            scorer=spec.scorer,
             replicate_every=spec.replicate_every,
             unmapped_sections=tuple(u.text for u in draft.unmapped),
             **fields,

@@ -108,3 +108,24 @@ def test_kills_again_and_again_still_end_well(uninterrupted, tmp_path):
     assert toy.run(home, "resume", "toy").returncode == 0
     assert history(home) == uninterrupted[0]
     toy.wait_for(lambda: not toy.processes_of(home))
+
+
+@pytest.mark.parametrize("left", ["exit.json", "result.json"])
+def test_a_supervisor_that_died_after_the_result_was_written_is_adopted(uninterrupted, tmp_path, left):
+    """No exit.json: a complete result counts, an incomplete one is run again."""
+    home = toy.make_home(tmp_path, *OPTIONS)
+    words = [sys.executable, str(DRIVER), "result_not_judged", "engine", "3", "--home", str(home), "explore", "toy"]
+    command = [*words, "--iterations", str(ITERATIONS)]
+    assert subprocess.run(command, env=toy.environment(), timeout=40, capture_output=True, check=False).returncode == -9
+    run = toy.out(home) / "runs" / "0003-1"
+    (run / "exit.json").unlink()
+    (run / left).unlink(missing_ok=True)
+    assert toy.run(home, "resume", "toy").returncode == 0
+    assert history(home) == uninterrupted[0]
+    assert (toy.out(home) / "runs" / "0003-2").exists() == (left == "result.json")
+
+
+def test_ucb1_is_a_scorer_of_exploration_yaml(tmp_path):
+    home = toy.make_home(tmp_path, exploration=toy.EXPLORATION + "scorer: ucb1\n")
+    assert toy.run(home, "explore", "toy", "--iterations", "2").returncode == 0
+    assert "ucb1 v1: R + c*sqrt(ln(N+1)/V)" in (toy.out(home) / "ucb_scores.txt").read_text()
