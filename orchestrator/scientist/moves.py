@@ -1,7 +1,8 @@
 """One-key moves inside the contract's ranges: what can be tried next from a node.
 
-Numbers move on a log scale. A move is a half decade at first; when both half-decade neighbours of a node are taken,
-a quarter decade, so that the search first finds the region and then refines it.
+Numbers move on a log scale. A whole step is a quarter of the key's range, at least half a decade; when both neighbours
+of a node are taken, half a step, so that the search first finds the region and then refines it. From 0 the first move
+is to a tenth of the range.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from orchestrator.core.contract import KeyRule
 from orchestrator.core.records import Change, Config, Record
 
 Direction = Literal["up", "down", "other"]
-DECADES = (0.5, 0.25)
+STEPS = (1.0, 0.5)
+"""Whole steps first, then half steps."""
+LEAST_DECADES = 0.5
 
 
 class Move(Record):
@@ -29,15 +32,22 @@ def round_to(value: float, digits: int) -> float:
     return float(f"{value:.{digits - 1}e}")
 
 
-def number_moves(rule: KeyRule, old: float, decades: float) -> list[Move]:
-    """Return the moves of a number by a factor 10^decades, clipped to the range; integers move by at least 1."""
-    moves = []
+def decades_of(rule: KeyRule) -> float:
+    """Return a whole step of a number in decades: a quarter of its range, at least half a decade."""
+    if rule.low is None or rule.high is None or rule.low <= 0:
+        return LEAST_DECADES
+    return max(LEAST_DECADES, math.log10(rule.high / rule.low) / 4)
+
+
+def number_moves(rule: KeyRule, old: float, step: float) -> list[Move]:
+    """Return the moves of a number by `step` whole steps, clipped to the range; integers move by at least 1."""
+    moves, decades = [], step * decades_of(rule)
     directions: tuple[tuple[Direction, int], ...] = (("up", 1), ("down", -1))
     for direction, sign in directions:
         if old == 0:
             if sign < 0 or rule.high is None:
                 continue
-            small = rule.low if rule.low else rule.high * 10**-3
+            small = rule.low if rule.low else rule.high / 10
             new: float = small
         else:
             new = old * 10 ** (sign * decades)
@@ -64,7 +74,7 @@ def _typed(rule: KeyRule, value: Any) -> Any:
     return int(value) if rule.type == "int" else value
 
 
-def key_moves(rule: KeyRule, config: Config, decades: float) -> list[Move]:
+def key_moves(rule: KeyRule, config: Config, step: float) -> list[Move]:
     """Return the moves of one key from a config: up, down, or to another allowed value."""
     old = configs.get(config, rule.key)
     if rule.type == "bool":
@@ -80,5 +90,5 @@ def key_moves(rule: KeyRule, config: Config, decades: float) -> list[Move]:
             if 0 <= i < len(rule.allowed)
         ]
     if rule.type in ("int", "float") and (rule.low is not None or rule.high is not None):
-        return number_moves(rule, float(old), decades)
+        return number_moves(rule, float(old), step)
     return []

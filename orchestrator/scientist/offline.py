@@ -24,7 +24,7 @@ from orchestrator.core.mutation import describe, number
 from orchestrator.core.records import Mutation, Proposal, Reflection, Turn
 from orchestrator.core.state import Iteration, Node, State
 from orchestrator.core.stats import noise, summarise
-from orchestrator.scientist.moves import DECADES, Direction, Move, key_moves
+from orchestrator.scientist.moves import STEPS, Direction, Move, key_moves
 
 
 class OfflineScientist:
@@ -165,14 +165,14 @@ def _moves(state: State, node: Node, iteration: int) -> Iterator[tuple[str, Move
     idle = {key for i in node.iterations if (end := state.iterations[i].final) for key in end.keys_idle}
     rules = [r for r in state.contract.keys if r.level == "free" and not r.exempt and r.key not in idle]
     own, effect = _own_key(state, node), _effect(state, node)
-    for decades in DECADES:
-        for move in _own_moves(rules, node, own, effect, state, decades):
+    for step in STEPS:
+        for move in _own_moves(rules, node, own, effect, state, step):
             yield "exploit", move
         if effect == "degraded":
             continue  # a step that made things worse is turned back, or another parent is chosen
         for rule in _by_trials(state, rules, node.block):
             if rule.key != own:
-                for move in _preferred(state, rule, node, iteration, decades):
+                for move in _preferred(state, rule, node, iteration, step):
                     yield "exploit" if _is_leader(state, node) else "explore", move
 
 
@@ -194,18 +194,18 @@ def _own_direction(state: State, node: Node) -> Direction:
 
 
 def _own_moves(
-    rules: list[KeyRule], node: Node, own: str | None, effect: str, state: State, decades: float
+    rules: list[KeyRule], node: Node, own: str | None, effect: str, state: State, step: float
 ) -> Iterator[Move]:
     rule = next((r for r in rules if r.key == own), None)
     if rule is None or node.parent is None or effect == "neutral":
         return
     direction = _own_direction(state, node)
     if effect == "improved":
-        yield from (m for m in key_moves(rule, node.config, decades) if m.direction == direction)
+        yield from (m for m in key_moves(rule, node.config, step) if m.direction == direction)
     elif effect == "degraded":
         other = {"up": "down", "down": "up"}.get(direction)
         old = configs.get(node.config, rule.key)
-        for move in key_moves(rule, state.nodes[node.parent].config, decades):
+        for move in key_moves(rule, state.nodes[node.parent].config, step):
             if move.direction == other:
                 yield Move(change=move.change.model_copy(update={"old": old}), direction=move.direction)
 
@@ -236,8 +236,8 @@ def _by_trials(state: State, rules: list[KeyRule], block: int) -> list[KeyRule]:
     return sorted(rules, key=lambda r: (trials[r.key], order[r.key]))
 
 
-def _preferred(state: State, rule: KeyRule, node: Node, iteration: int, decades: float) -> list[Move]:
-    moves = key_moves(rule, node.config, decades)
+def _preferred(state: State, rule: KeyRule, node: Node, iteration: int, step: float) -> list[Move]:
+    moves = key_moves(rule, node.config, step)
     if len(moves) < 2:
         return moves
     best_class = state.contract.verdicts[0]
