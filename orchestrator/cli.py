@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
 
 SOURCE_ROOT = Path(__file__).resolve().parent.parent
 """Checkout that holds `explorations/`, `instructions/`, `models/` and `trainers/`."""
+
+
+_DISK = {
+    errno.ENOSPC: ("the disk is full", "Free some space and run the same command again"),
+    errno.EDQUOT: ("the disk quota is used up", "Free some space and run the same command again"),
+    errno.EROFS: ("the file system is read-only", "Choose another folder with ROOT="),
+    errno.EACCES: ("no permission to write", "Choose another folder with ROOT="),
+    errno.EPERM: ("no permission to write", "Choose another folder with ROOT="),
+}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -74,11 +84,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except errors.UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    except PermissionError as error:
-        print(
-            f"error: cannot write {error.filename}: {error.strerror}. Choose another folder with ROOT=", file=sys.stderr
-        )
-        return errors.EXIT_USAGE
+    except OSError as error:
+        told = _DISK.get(error.errno or 0)
+        if told is None:
+            raise
+        print(f"error: {told[0]}: {error.filename or error}. {told[1]}; what is finished is kept", file=sys.stderr)
+        return errors.EXIT_NEEDS_PERSON
     except KeyboardInterrupt:
         return errors.EXIT_INTERRUPT
 

@@ -69,7 +69,8 @@ def _failure(run: RunPaths, record: ExitRecord) -> Verdict:
     if number == signal.SIGTERM:
         return Verdict("killed", f"{record.step} was stopped by SIGTERM; {where}", "SIGTERM")
     if code in _BY_CODE:
-        told = _told(run) or f"{record.step} ended with code {code}"
+        said = _told(run) if record.step == "train" else _last_line(run)
+        told = said or f"{record.step} ended with code {code}"
         return Verdict(_BY_CODE[code], f"{told}; {where}", f"{_BY_CODE[code]}: {_shape(told)}")
     last = _last_line(run)
     name = f"signal {number}" if number else f"exit code {code}"

@@ -41,10 +41,15 @@ def seal(content: dict[str, Any]) -> str:
     return f"{text}sha256: {hashlib.sha256(text.encode()).hexdigest()}\n"
 
 
+NOT_TOLD = ("seed", "params")
+"""Keys of `simulation` that a training must not have: the seed would redraw the truth, params are part of it."""
+
+
 def child_config(config: Config) -> Config:
-    """Return what the child is told: no `claude` section, and no simulation seed to redraw the truth from."""
+    """Return what the child is told: no `claude` section, nothing of the truth."""
     told = {k: dict(v) for k, v in config.items() if k != "claude"}
-    told["simulation"].pop("seed", None)
+    for key in NOT_TOLD:
+        told["simulation"].pop(key, None)
     return told
 
 

@@ -1,5 +1,7 @@
 """What a person gets for bad input: one clear message, an exit code, and nothing lost."""
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -75,6 +77,29 @@ def test_a_folder_that_cannot_be_written(tmp_path):
     home = toy.make_home(tmp_path)
     (tmp_path / "file").write_text("not a folder")
     refused(home, ["cannot write", "ROOT="], "--root", str(tmp_path / "file"))
+    if sys.platform == "linux":
+        refused(home, ["cannot write", "ROOT="], "--root", "/sys/kernel")  # read-only for everybody, root too
+
+
+def test_a_full_disk_stops_with_a_sentence_and_goes_on_when_there_is_room(tmp_path):
+    home = toy.make_home(tmp_path)
+    code = (
+        "import errno, sys\n"
+        "from orchestrator import cli\n"
+        "from orchestrator.store.journal import Journal\n"
+        "append = Journal.append\n"
+        "def full(self, body):\n"
+        "    if len(self.events) == 8:\n"
+        "        raise OSError(errno.ENOSPC, 'No space left on device', str(self.path))\n"
+        "    return append(self, body)\n"
+        "Journal.append = full\n"
+        "sys.exit(cli.main(sys.argv[1:]))\n"
+    )
+    words = [sys.executable, "-c", code, "--home", str(home), "explore", "toy", "--iterations", "3"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=40, env=toy.environment(), check=False)
+    assert done.returncode == 3 and "the disk is full" in done.stderr and "what is finished is kept" in done.stderr
+    assert toy.run(home, "explore", "toy", "--iterations", "3").returncode == 0
+    assert len({e.iteration for e in bodies(home, RunEnded) if e.outcome == "ok"}) == 3
 
 
 def test_a_second_engine_is_refused_and_the_first_goes_on(tmp_path):

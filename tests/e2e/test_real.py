@@ -1,6 +1,7 @@
 """The whole service on real training: a 20-neuron network, the real trainers, the sandbox that this machine has."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,9 @@ import pytest
 from orchestrator.core.events import RunEnded, RunReserved
 from orchestrator.core.state import fold
 from orchestrator.engine.opening import paths_of, sealed_contract
+from orchestrator.launch import sandbox
+from orchestrator.launch.local import LocalLauncher
+from orchestrator.ports import LaunchSpec
 from orchestrator.store import journal
 from tests import real, toy
 
@@ -30,31 +34,49 @@ def history(home):
     return turns, state.nodes, results
 
 
-@pytest.mark.trains
-@pytest.mark.timeout(180)
-def test_kill_everything_in_mid_training_then_resume_is_bit_equal(tmp_path):
-    whole = real.make_home(tmp_path / "whole")
-    done = real.run(whole, "explore", "sparse_gnn", "--iterations", "2")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted exploration of one iteration."""
+    home = real.make_home(tmp_path_factory.mktemp("whole"))
+    done = real.run(home, "explore", "sparse_gnn", "--iterations", "1")
     assert done.returncode == 0, done.stdout + done.stderr
-    killed = real.make_home(tmp_path / "killed")
-    words = [sys.executable, str(DRIVER), "mid_training", "engine,supervisor,child", "2", "--home", str(killed)]
-    before = real.children(killed)
+    return home
+
+
+@pytest.mark.trains
+def test_kill_everything_in_mid_training_then_resume_is_bit_equal(whole, tmp_path):
+    killed = real.make_home(tmp_path)
+    shutil.copytree(real.out(whole) / "data", real.out(killed) / "data")
+    words = [sys.executable, str(DRIVER), "mid_training", "engine,supervisor,child", "1", "--home", str(killed)]
     first = subprocess.run(
-        [*words, "explore", "sparse_gnn", "--iterations", "2"],
+        [*words, "explore", "sparse_gnn", "--iterations", "1"],
         capture_output=True, text=True, timeout=120, env=toy.environment(OMP_NUM_THREADS="1"),
     )  # fmt: skip
-    real.count(real.children(killed) - before)
+    real.count(1)
     assert first.returncode == -9, first.stdout + first.stderr
     done = real.run(killed, "resume", "sparse_gnn")
     assert done.returncode == 0, done.stdout + done.stderr
     assert history(killed) == history(whole)
     events = [e.body for e in journal.read(real.out(killed) / "journal.jsonl")]
-    assert [(e.attempt, e.resumes) for e in events if isinstance(e, RunReserved) and e.iteration == 2] == [
-        (1, None),
-        (2, 1),
-    ]
-    assert [e.outcome for e in events if isinstance(e, RunEnded)] == ["ok", "killed", "ok"]
+    assert [(e.attempt, e.resumes) for e in events if isinstance(e, RunReserved)] == [(1, None), (2, 1)]
+    assert [e.outcome for e in events if isinstance(e, RunEnded)] == ["killed", "ok"]
+    assert repeated_steps(killed) < STEPS_OF_AN_EPOCH
     toy.wait_for(lambda: not toy.processes_of(killed))
+
+
+STEPS_OF_AN_EPOCH = int(1500 * 2 // 8 * 0.2)
+
+
+def repeated_steps(home):
+    """Gradient steps that the second attempt did again."""
+    run = real.out(home) / "runs"
+    before = [json.loads(x)["step"] for x in (run / "0001-1/out/progress.jsonl").read_text().splitlines()]
+    after = [json.loads(x)["step"] for x in (run / "0001-2/out/progress.jsonl").read_text().splitlines()]
+    return max(before) - min(x for x in after[len(before) :])
+
+
+@pytest.mark.trains
+def test_what_people_find_after_an_exploration(whole):
     check_the_files_of_a_run(whole)
 
 
@@ -110,26 +132,27 @@ print("KEYS", [k for k in os.environ if "KEY" in k or "ANTHROPIC" in k])
 
 
 @pytest.mark.trains
-@pytest.mark.timeout(120)
 @pytest.mark.parametrize("level", ["bwrap", "landlock"])
-def test_training_can_import_neither_the_ceiling_nor_find_the_truth(tmp_path, level):
-    from orchestrator.launch import sandbox
-    from orchestrator.launch.local import LocalLauncher
-    from orchestrator.ports import LaunchSpec
-
-    if sandbox.why_not(level):
-        pytest.skip(f"{level} does not work on this machine")
-    home = real.make_home(tmp_path, augmentation=1, epochs=1, sandbox=level)
-    done = real.run(home, "explore", "sparse_gnn", "--iterations", "1")
-    assert done.returncode == 0, done.stdout + done.stderr
-    truth = [str(p) for p in (real.out(home) / "data").glob("*/truth/*") if p.is_file()]
-    assert truth
-    run = real.out(home) / "runs" / "0001-1"
+def test_training_can_import_neither_the_ceiling_nor_find_the_truth(whole, tmp_path, level):
+    """The very step that the engine ordered, with a probe in place of the training."""
+    if why := sandbox.why_not(level):
+        pytest.skip(f"{level} does not work on this machine: {why}")
+    truth = [str(p) for p in (real.out(whole) / "data").glob("*/truth/*") if p.is_file()]
+    assert truth and all(Path(p).read_bytes() for p in truth)
+    run = real.out(whole) / "runs" / "0001-1"
     spec = LaunchSpec.model_validate_json((run / "launch.json").read_text())
     step = spec.steps[0]
-    probe = step.model_copy(update={"argv": (step.argv[0], "-P", "-c", f"TRUTH = {truth!r}\n{PROBE}")})
-    again = run.with_name("probe")
+    assert step.sandbox is not None and step.sandbox.level == sandbox.best_level()
+    again = tmp_path / "probe"
     (again / "out").mkdir(parents=True)
+    probe = step.model_copy(
+        update={
+            "argv": (step.argv[0], "-P", "-c", f"TRUTH = {truth!r}\n{PROBE}"),
+            "cwd": str(again / "out"),
+            "env": step.env | {"HOME": str(again / "out"), "TMPDIR": str(again / "out")},
+            "sandbox": step.sandbox.model_copy(update={"level": level, "writable": (str(again / "out"),)}),
+        }
+    )
     LocalLauncher().submit(again, LaunchSpec(steps=(probe,), limits=spec.limits))
     toy.wait_for(lambda: LocalLauncher().state(again) == "ended", 60)
     real.count(1)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import real
 from tests.trainers.conftest import write_order, write_spec
 from trainers.__main__ import main
 
@@ -41,6 +42,7 @@ def test_prepare_train_score(tmp_path, training_code):
     run_dir = write_order(tmp_path / "run", tmp_path / "data")
 
     def step(*words, code=ROOT):
+        real.count(1)
         return subprocess.run([*PROGRAM, *map(str, words)], env=environment(code, tmp_path), cwd=tmp_path,
                               capture_output=True, text=True, timeout=60)  # fmt: skip
 
@@ -57,6 +59,7 @@ def test_prepare_train_score(tmp_path, training_code):
 def test_sigterm_leaves_a_checkpoint_that_is_continued(tmp_path, regime, training_code):
     long = {"n_epochs": 1, "data_augmentation_loop": 300}  # 3000 steps, about 3 s
     run_dir = write_order(tmp_path / "run", regime, **long)
+    real.count(2)
     child = subprocess.Popen([*PROGRAM, "train", str(run_dir)], env=environment(training_code, tmp_path), cwd=tmp_path)
     progress = run_dir / "out" / "progress.jsonl"
     deadline = time.monotonic() + 30

@@ -14,7 +14,9 @@ from trainers.settings import Reader, load_yaml, read_config
 from trainers.signal import data_train_signal, estimates
 
 START = Path(__file__).resolve().parents[2] / "explorations" / "sparse_gnn" / "config.yaml"
-CPU_AUGMENTATION = 25
+CPU_AUGMENTATION = load_yaml((START.parent / "exploration.yaml").read_text())["profiles"]["cpu"][
+    "claude.data_augmentation_loop"
+]
 FOUND = {"learning_rate_W_start": 1e-2, "coeff_edge_diff": 100.0, "n_epochs_init": 1, "coeff_W_L1": 1e-3}
 """Four single-key moves inside the seed's ranges."""
 
