@@ -59,6 +59,9 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--seed", type=int, help="draw another system: simulation, training and scientist seed")
     status = commands.add_parser("status", help="show where an exploration stands; restore its views")
     _common(status)
+    new = commands.add_parser("new", help="make a new exploration from an existing one")
+    new.add_argument("name", help="name of the new exploration")
+    new.add_argument("--from", dest="origin", default="sparse_gnn", metavar="EXP", help="the one to copy")
     lint = commands.add_parser("lint", help="show what an instruction compiles to, and what stops it")
     lint.add_argument("name", nargs="?", help="exploration")
     lint.add_argument("--file", type=Path, help="an instruction file instead")
@@ -80,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = parser().parse_args(argv)
     try:
-        return {"explore": explore, "resume": resume, "status": status, "lint": lint}[arguments.command](arguments)
+        return _COMMANDS[arguments.command](arguments)
     except errors.UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -143,8 +146,9 @@ def _run(setup: Setup, arguments: argparse.Namespace, iterations: int) -> int:
     elif code == errors.EXIT_STOPPED:
         print(f"stopped after {done} iterations; go on: make resume EXP={setup.name}")
     best = tree.best(state)
-    if best is not None:
-        print(f"plots of the best node: {setup.paths.run(best.id, len(state.iterations[best.id].attempts)).plots}")
+    plots = setup.paths.run(best.id, len(state.iterations[best.id].attempts)).plots if best is not None else None
+    if plots is not None and plots.is_dir():
+        print(f"plots of the best node: {plots}")
     return errors.EXIT_INTERRUPT if signal.SIGINT in received and code == errors.EXIT_STOPPED else code
 
 
@@ -158,6 +162,8 @@ def _adapters(setup: Setup, arguments: argparse.Namespace) -> Adapters:
     slots = arguments.slots or setup.spec.slots
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     level = best_level() if setup.spec.sandbox == "auto" else setup.spec.sandbox
+    if setup.spec.command is not None:
+        level = "none"  # a user's own program
     return Adapters(
         scientist=OfflineScientist(),
         launcher=LocalLauncher(),
@@ -209,6 +215,18 @@ def lint(arguments: argparse.Namespace) -> int:
     print(report.text)
     return errors.EXIT_DONE if report.ok else errors.EXIT_USAGE
 
+
+def new(arguments: argparse.Namespace) -> int:
+    """Make a new exploration from an existing one."""
+    from orchestrator.engine.creation import create
+
+    for path in create(arguments.home, arguments.name, arguments.origin):
+        print(f"wrote {path}")
+    print(f"edit them, then: make lint EXP={arguments.name} and make explore EXP={arguments.name}")
+    return errors.EXIT_DONE
+
+
+_COMMANDS = {"explore": explore, "resume": resume, "status": status, "lint": lint, "new": new}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -101,7 +101,8 @@ class Exploration(Record):
     keep: Literal["all", "best"] = "all"
     """Checkpoints that stay."""
     command: tuple[str, ...] | None = None
-    """Program that honours the run folder in place of `python -P -m trainers`."""
+    """Your own trainer, in place of ours: a program and its arguments, in which `{run}` is the run folder, `{source}`
+    this exploration's folder, and the word `python` the interpreter of the engine. It runs without a sandbox."""
     code: Literal["off"] = "off"
     """Code edits by the scientist; `on` is not honoured yet."""
 

@@ -291,8 +291,9 @@ class Explorer:
         known = any(r.regime == sha for r in self.state.regimes)
         if known and (self.setup.spec.command or self.setup.paths.regime(sha).preflight.exists()):
             return
-        seed = configs.get(config, "simulation.seed")
-        self.observer.say(f"simulation seed {seed}: generating data, then measuring oracle, null and ceiling")
+        if not self.setup.spec.command:
+            seed = configs.get(config, "simulation.seed")
+            self.observer.say(f"simulation seed {seed}: generating data, then measuring oracle, null and ceiling")
         found = regimes.ready(self.setup, self.adapters, config, it.proposal.code, self._pause)
         if not known:
             self._append(found)

@@ -22,6 +22,7 @@ from orchestrator.errors import InstructionError, JournalError, NeedsPersonError
 from orchestrator.formats import yaml_edit
 from orchestrator.formats.compile import compile_contract
 from orchestrator.formats.instruction import read_instruction
+from orchestrator.formats.own_schema import own_schema
 from orchestrator.paths import Paths
 from orchestrator.store import atomic, journal
 from orchestrator.vcs import git
@@ -67,8 +68,8 @@ def load(home: Path, name: str, wishes: Wishes) -> Setup:
     """
     paths = paths_of(home, name, wishes.root)
     opened = None if wishes.fresh else _opened(paths)
-    spec = _spec(paths)
-    schema = _read_json(home / "trainers" / "schema.json" if opened is None else _exported_schema(paths, opened))
+    spec = read_spec(paths)
+    schema = _schema(home, paths, spec, opened)
     device = opened.device if opened else device_kind()
     if opened is not None:
         _must_fit(paths, opened, wishes)
@@ -78,7 +79,7 @@ def load(home: Path, name: str, wishes: Wishes) -> Setup:
         profile, seed = opened.profile, opened.seed
     else:
         profile = wishes.profile or ("full" if device == "cuda" else "cpu")
-        text = instruction_path(home, spec).read_text(encoding="utf-8")
+        text = _text(instruction_path(home, spec))
         contract, seed = _compile(home, paths, spec, schema, profile, wishes)
     return Setup(name, paths, home, spec, contract, text, schema, profile, device, seed)
 
@@ -87,8 +88,7 @@ def _compile(
     home: Path, paths: Paths, spec: Exploration, schema: dict[str, Any], profile: str, wishes: Wishes
 ) -> tuple[Contract, int]:
     path = instruction_path(home, spec)
-    draft = read_instruction(path.read_text(encoding="utf-8"), _shown(path, home))
-    config = yaml_edit.read(paths.config_yaml.read_text(encoding="utf-8"), _shown(paths.config_yaml, home))
+    draft, config = read_instruction(_text(path), _shown(path, home)), _config(home, paths)
     system = read_schema(schema, spec.system)
     contract = compile_contract(paths.source.name, draft, system, spec, config, profile)
     start = contract.start
@@ -137,9 +137,23 @@ def _shown(path: Path, home: Path) -> str:
     return str(path.relative_to(home)) if path.is_relative_to(home) else str(path)
 
 
-def _spec(paths: Paths) -> Exploration:
+def read_spec(paths: Paths) -> Exploration:
+    """Return exploration.yaml; raises InstructionError naming what is wrong."""
     source = f"explorations/{paths.source.name}/exploration.yaml"
-    return read_exploration(yaml_edit.load(paths.exploration_yaml.read_text(encoding="utf-8"), source), source)
+    return read_exploration(yaml_edit.load(_text(paths.exploration_yaml), source), source)
+
+
+def _schema(home: Path, paths: Paths, spec: Exploration, opened: Opened | None) -> dict[str, Any]:
+    """Return the schema in force: of the user's own trainer, of the exported code, or of this checkout."""
+    if spec.command is not None:
+        path = instruction_path(home, spec)
+        draft = read_instruction(_text(path), _shown(path, home))
+        return own_schema(spec.system, draft, _config(home, paths))
+    return _read_json(home / "trainers" / "schema.json" if opened is None else _exported_schema(paths, opened))
+
+
+def _config(home: Path, paths: Paths) -> yaml_edit.Document:
+    return yaml_edit.read(_text(paths.config_yaml), _shown(paths.config_yaml, home))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -283,10 +297,10 @@ def lint(home: Path, name: str | None, file: Path | None) -> Any:
             raise UserError(f"no such file: {file}")
         return lint_report(read_instruction(_text(file), str(file)))
     paths = paths_of(home, name or "", None)
-    spec = _spec(paths)
+    spec = read_spec(paths)
     path = instruction_path(home, spec)
-    schema = read_schema(_read_json(home / "trainers" / "schema.json"), spec.system)
-    config = yaml_edit.read(_text(paths.config_yaml), _shown(paths.config_yaml, home))
+    schema = read_schema(_schema(home, paths, spec, None), spec.system)
+    config = _config(home, paths)
     draft = read_instruction(_text(path), _shown(path, home))
     profile: Literal["full", "cpu"] = "full" if device_kind() == "cuda" else "cpu"
     return lint_report(draft, paths.source.name, schema, spec, config, profile)
@@ -295,6 +309,8 @@ def lint(home: Path, name: str | None, file: Path | None) -> Any:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise InstructionError(f"{path} is missing") from None
     except UnicodeDecodeError as error:
         raise InstructionError(
             f"{path}: expected UTF-8 text, found byte {error.object[error.start]:#x} at {error.start}"

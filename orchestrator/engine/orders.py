@@ -74,7 +74,7 @@ def build(setup: Setup, adapters: Adapters, state: State, it: Iteration, attempt
         "device": setup.device,
         "threads": adapters.threads,
         "identity": identity(setup, config, data, it.proposal.code),
-        "config": child_config(config),
+        "config": {k: v for k, v in config.items() if k != "claude"} if setup.spec.command else child_config(config),
         "data": {"train": str(data.train), "inputs": str(data.inputs)},
     }
     atomic.write_text(run.run_yaml, seal(order))

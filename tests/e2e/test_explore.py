@@ -133,3 +133,46 @@ def test_what_people_write_into_the_views_is_kept_verbatim(tmp_path):
     assert toy.run(home, "status", "toy").returncode == 0
     assert (memory.read_bytes(), analysis.read_bytes()) == before
     assert memory.read_text().splitlines()[-1].startswith("- ")
+
+
+def shipped(*words):
+    """Run the program on this checkout's own explorations."""
+    return toy.run(toy.REPOSITORY, *words)
+
+
+def test_the_numpy_example_runs_as_the_readme_says(tmp_path):
+    done = shipped("explore", "ridge_numpy", "--iterations", "6", "--root", str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    text = (tmp_path / "ridge_numpy" / "analysis.md").read_text()
+    assert text.count("## Iter ") == 6 and "weights_R2=" in text and "learning_rate=" in text
+    values = [
+        float(line.split("weights_R2=")[1].split(",")[0]) for line in text.splitlines() if "weights_R2=" in line[:25]
+    ]
+    assert len(values) == 6 and max(values) > values[0]
+
+
+def test_a_new_exploration_is_a_copy_that_runs(tmp_path):
+    home = toy.make_home(tmp_path)
+    explore(home, "--iterations", "1")
+    done = toy.run(home, "new", "mine", "--from", "toy")
+    assert done.returncode == 0, done.stderr
+    assert not (home / "explorations" / "mine" / "out").exists()
+    done = toy.run(home, "explore", "mine", "--iterations", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for words, told in ((("new", "mine", "--from", "toy"), "is there already"), (("new", "a/b"), "expected letters"),
+                        (("new", "other", "--from", "nope"), "unknown exploration")):  # fmt: skip
+        done = toy.run(home, *words)
+        assert done.returncode == 2 and told in done.stderr
+
+
+def test_a_trainer_that_writes_only_the_log_is_enough_and_its_failures_are_told(tmp_path):
+    home = toy.make_home(tmp_path, exploration=toy.EXPLORATION + 'command: [python, "{source}/train.py", "{run}"]\n')
+    script = home / "explorations" / "toy" / "train.py"
+    script.write_text(
+        "import sys; open(sys.argv[1] + '/analysis.log', 'w').write('connectivity_R2: 0.5\\ntest_R2: nan\\n')"
+    )
+    explore(home, "--iterations", "2")
+    assert "connectivity_R2=0.5000" in (toy.out(home) / "analysis.md").read_text()
+    script.write_text("print('it forgot the log')")
+    explore(home, "--iterations", "3")
+    assert "analysis.log cannot be read" in (toy.out(home) / "analysis.md").read_text()
