@@ -24,7 +24,7 @@ $(STAMP): constraints.txt pyproject.toml
 	@touch $(STAMP)
 
 need-exp:
-	@test -n '$(EXP)' || { echo 'error: EXP is missing, for example: make explore EXP=sparse_gnn'; exit 2; }
+	@$(if $(EXP),:,echo 'error: EXP is missing, for example: make explore EXP=sparse_gnn'; exit 2)
 
 explore: need-exp $(STAMP) ## open or continue an exploration: EXP=sparse_gnn [ITERATIONS=12] [FRESH=1] [FROM=exp:iter] ...
 	@$(BIN)/python -m orchestrator explore $(call QUOTE,$(EXP)) $(call QUOTE,$(ITERATIONS),--iterations) \

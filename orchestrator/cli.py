@@ -10,6 +10,7 @@ import argparse
 import contextlib
 import errno
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -82,6 +83,8 @@ def _count(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = parser().parse_args(argv)
+    for name in [n for n in os.environ if n.startswith("GIT_")]:
+        del os.environ[name]  # a git hook's settings are about another repository
     try:
         return _COMMANDS[arguments.command](arguments)
     except errors.UserError as error:
@@ -99,38 +102,39 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def explore(arguments: argparse.Namespace) -> int:
     """Open an exploration or continue it."""
-    from orchestrator.engine import opening
+    from orchestrator.engine import opening, sealing
+    from orchestrator.launch.local import LocalLauncher
 
     setup = opening.load(arguments.home, arguments.name, opening.Wishes.of(arguments))
     if arguments.fresh:
-        moved = opening.set_aside(setup.paths)
+        moved = sealing.set_aside(setup.paths, LocalLauncher())
         if moved:
             print(f"set aside: {moved}")
-            setup = opening.load(arguments.home, arguments.name, opening.Wishes.of(arguments))
-    default = max(setup.contract.n_iter_block, opening.asked_for(setup) or 0)
+    default = max(setup.contract.n_iter_block, sealing.asked_for(setup.paths) or 0)
     return _run(setup, arguments, arguments.iterations or default)
 
 
 def resume(arguments: argparse.Namespace) -> int:
     """Continue an exploration to the total that was asked for last."""
-    from orchestrator.engine import opening
+    from orchestrator.engine import opening, sealing
 
     setup = opening.load(arguments.home, arguments.name, opening.Wishes.of(arguments))
-    total = opening.asked_for(setup)
+    total = sealing.asked_for(setup.paths)
     if total is None:
-        raise errors.UserError(f"nothing to resume in {setup.paths.out}: start with `make explore EXP={setup.name}`")
+        start = f"make explore EXP={setup.name}{_root(arguments)}"
+        raise errors.UserError(f"nothing to resume in {setup.paths.out}: start with `{start}`")
     return _run(setup, arguments, total)
 
 
 def _run(setup: Setup, arguments: argparse.Namespace, iterations: int) -> int:
     from orchestrator.core import tree
     from orchestrator.engine.explorer import Explorer
-    from orchestrator.engine.opening import seal
+    from orchestrator.engine.opening import make_folder
     from orchestrator.launch.sandbox import hide_environment
     from orchestrator.views import console, lines
 
     hide_environment()
-    for note in seal(setup):
+    for note in make_folder(setup):
         print(note)
     adapters = _adapters(setup, arguments)
     with console.observer() as observer:
@@ -142,14 +146,20 @@ def _run(setup: Setup, arguments: argparse.Namespace, iterations: int) -> int:
     done = len(state.done)
     if code == errors.EXIT_DONE:
         print(f"{done} iterations done. Read {setup.paths.memory} and {setup.paths.analysis}")
-        print(f"go on: make explore EXP={setup.name} ITERATIONS={max(iterations, done) + setup.contract.n_iter_block}")
+        more = max(iterations, done) + setup.contract.n_iter_block
+        print(f"go on: make explore EXP={setup.name} ITERATIONS={more}{_root(arguments)}")
     elif code == errors.EXIT_STOPPED:
-        print(f"stopped after {done} iterations; go on: make resume EXP={setup.name}")
+        print(f"stopped after {done} iterations; go on: make resume EXP={setup.name}{_root(arguments)}")
     best = tree.best(state)
     plots = setup.paths.run(best.id, len(state.iterations[best.id].attempts)).plots if best is not None else None
     if plots is not None and plots.is_dir():
         print(f"plots of the best node: {plots}")
     return errors.EXIT_INTERRUPT if signal.SIGINT in received and code == errors.EXIT_STOPPED else code
+
+
+def _root(arguments: argparse.Namespace) -> str:
+    """Return the ROOT= that a command told to the person must repeat."""
+    return f" ROOT={shlex.quote(str(arguments.root))}" if arguments.root else ""
 
 
 def _adapters(setup: Setup, arguments: argparse.Namespace) -> Adapters:

@@ -55,7 +55,7 @@ class Driver:
     def __init__(self, the_contract=None):
         self.state = State(the_contract or contract())
         self.events = []
-        self.add(Opened(exploration="toy", contract_sha="c", instruction_sha="i", profile="cpu", device="cpu",
+        self.add(Opened(exploration="toy", contract_sha="c", contract={}, instruction="i", profile="cpu", device="cpu",
                         code="tree", seed=1, start=self.state.contract.start))  # fmt: skip
         self.add(Session(session=1, version="0", scientist="offline", launcher="l", slots=1, sandbox="none",
                          iterations=99))  # fmt: skip

@@ -84,6 +84,8 @@ class Contract(Record):
     n_iter_block: int = Field(ge=1)
     ucb_c: float = Field(ge=0.5, le=3.0)
     scorer: Literal["puct", "ucb1"] = "puct"
+    command: tuple[str, ...] | None = None
+    """The user's own trainer; null is ours."""
     max_changes: int = Field(default=1, ge=1)
     """Keys that one mutation may change."""
     replicate_every: int = Field(default=6, ge=0)

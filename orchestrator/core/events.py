@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from orchestrator.core.records import Config, Metric, Outcome, Record, Turn
 
@@ -18,7 +18,12 @@ class Opened(Record):
     type: Literal["opened"] = "opened"
     exploration: str
     contract_sha: str
-    instruction_sha: str
+    contract: dict[str, Any]
+    """The sealed contract; contract.yaml is a view of it."""
+    instruction: str
+    """Text in force; instruction.md is a view of it."""
+    origin: str | None = None
+    """`exploration:iteration` whose hyperparameters iteration 1 starts from."""
     profile: str
     device: Literal["cpu", "cuda"]
     code: str
@@ -159,7 +164,6 @@ class Human(Record):
 
 
 Body = Opened | Session | RegimeReady | Turned | Refused | RunReserved | RunEnded | Alarm | Human
-_BODY: TypeAdapter[Body] = TypeAdapter(Annotated[Body, Field(discriminator="type")])
 
 
 class Event(Record):
@@ -170,8 +174,3 @@ class Event(Record):
     at: str
     """UTC time, for people only."""
     body: Annotated[Body, Field(discriminator="type")]
-
-
-def parse_body(data: dict[str, Any]) -> Body:
-    """Return the typed body; raises pydantic.ValidationError for an unknown type or field."""
-    return _BODY.validate_python(data)

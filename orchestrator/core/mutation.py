@@ -124,6 +124,13 @@ def _check_lineage(state: State, proposal: Proposal) -> None:
 
 
 def _check_new(state: State, proposal: Proposal, sha: str, earlier: tuple[Proposal, ...]) -> None:
+    runs = [state.iterations[i].proposal for i in state.ideas.get((sha, proposal.code), [])]
+    for run in (*runs, *(p for p in earlier if p.config_sha == sha)):
+        if (run.training_seed, run.simulation_seed) == (proposal.training_seed, proposal.simulation_seed):
+            raise RefusedError(
+                f"iteration {proposal.iteration} refused: iteration {run.iteration} is the same run (config, code and "
+                f"both seeds); change a key, or take another training seed than {sorted(r.training_seed for r in runs)}"
+            )
     if proposal.mutation.kind == "replicate":
         return
     same = [p.iteration for p in earlier if p.mutation.kind != "replicate" and p.config_sha == sha]
@@ -131,7 +138,8 @@ def _check_new(state: State, proposal: Proposal, sha: str, earlier: tuple[Propos
         raise RefusedError(f"iteration {proposal.iteration} refused: iteration {same[0]} of this turn has this config")
     block = state.block_of(proposal.iteration)
     for node in state.nodes.values():
-        if node.block == block and (node.config_sha, node.code) == (sha, proposal.code):
+        anew = proposal.mutation.kind == "baseline" and node.block != block
+        if not anew and node.idea == (sha, proposal.code):
             raise RefusedError(
                 f"iteration {proposal.iteration} refused: node {node.id} has this config already; "
                 f"ask for a replicate of {node.id}, or change another key"

@@ -28,7 +28,7 @@ class Record(BaseModel):
 class Metric(Record):
     """One measured value, or the reason why there is none."""
 
-    value: float | None
+    value: float | None = Field(allow_inf_nan=False)
     """Finite number, or null."""
     reason: str | None = None
     """Why `value` is null: `nan`, `inf`, `-inf`, `missing`, or a sentence."""

@@ -23,7 +23,7 @@ from orchestrator.core.events import (
     Session,
     Turned,
 )
-from orchestrator.core.records import Config, Metric, Outcome, Proposal, Reflection, Turn
+from orchestrator.core.records import RETRIED, Config, Metric, Outcome, Proposal, Reflection, Turn
 
 
 @dataclass
@@ -53,11 +53,16 @@ class Iteration:
         last = self.attempts[-1].ended if self.attempts else None
         return last if last is not None and not self._retries(last) else None
 
+    @property
+    def in_flight(self) -> bool:
+        """Whether an attempt was started and has not ended."""
+        return bool(self.attempts) and self.attempts[-1].ended is None
+
     def _retries(self, ended: RunEnded) -> bool:
         if ended.lost:
             return True
         counted = [a for a in self.attempts if a.ended and not a.ended.lost]
-        return ended.outcome in ("killed", "lost_node", "out_of_memory") and len(counted) < 2
+        return ended.outcome in RETRIED and len(counted) < 2
 
     @property
     def outcome(self) -> Outcome | None:
@@ -82,6 +87,11 @@ class Node:
     code: str
     iterations: list[int] = field(default_factory=list)
 
+    @property
+    def idea(self) -> tuple[str, str]:
+        """What makes two nodes of different blocks the same idea: config without seeds, and code."""
+        return self.config_sha, self.code
+
 
 @dataclass
 class State:
@@ -95,6 +105,8 @@ class State:
     turns: list[Turn] = field(default_factory=list)
     iterations: dict[int, Iteration] = field(default_factory=dict)
     nodes: dict[int, Node] = field(default_factory=dict)
+    ideas: dict[tuple[str, str], list[int]] = field(default_factory=dict)
+    """Idea -> its iterations over all blocks: they are pooled."""
     refusals: list[Refused] = field(default_factory=list)
     alarms: list[Alarm] = field(default_factory=list)
     notes: list[Human] = field(default_factory=list)
@@ -160,6 +172,7 @@ class State:
             config = self.config_of(proposal)
             self.nodes[node_id] = Node(node_id, proposal.parent, block, config, configs.idea_sha(config), proposal.code)
         self.nodes[node_id].iterations.append(proposal.iteration)
+        self.ideas.setdefault(self.nodes[node_id].idea, []).append(proposal.iteration)
         self.iterations[proposal.iteration] = Iteration(proposal, turn, node_id, block)
 
     def config_of(self, proposal: Proposal) -> Config:

@@ -31,8 +31,8 @@ class Noise(Record):
 
 
 def values(state: State, node: Node, metric: str) -> list[Metric]:
-    """Return the metric of each finished run of a node, in the order of its iterations."""
-    its = [state.iterations[i] for i in node.iterations]
+    """Return the metric of each finished run of a node's idea, over all blocks, in the order of the iterations."""
+    its = [state.iterations[i] for i in state.ideas[node.idea]]
     return [it.metric(metric) for it in its if it.final is not None]
 
 
@@ -50,14 +50,14 @@ def summarise(state: State, node: Node, metric: str) -> Summary:
 
 
 def noise(state: State, metric: str) -> Noise:
-    """Return the noise floor: the standard deviation pooled over all nodes with replicates.
+    """Return the noise floor: the standard deviation pooled over all ideas with replicates.
 
-    Runs of one node on different draws (`simulation.seed`) are not replicates of each other; the pool is per draw.
+    Runs of one idea on different draws (`simulation.seed`) are not replicates of each other; the pool is per draw.
     """
     squares, degrees = 0.0, 0
-    for node in state.nodes.values():
+    for iterations in state.ideas.values():
         draws: dict[int, list[float]] = {}
-        for i in node.iterations:
+        for i in iterations:
             value = state.iterations[i].metric(metric).value
             if value is not None:
                 draws.setdefault(state.iterations[i].proposal.simulation_seed, []).append(value)

@@ -90,11 +90,3 @@ def best(state: State, block: int | None = None) -> Node | None:
         if summary.mean is not None and block in (None, node.block):
             ranked.append((-reward(rule, summary.mean), node.id))
     return state.nodes[min(ranked)[1]] if ranked else None
-
-
-def previous_best(state: State, before: int) -> float | None:
-    """Return the best mean primary metric among nodes created before iteration `before`."""
-    rule = state.contract.primary
-    means = [summarise(state, n, rule.name).mean for n in state.nodes.values() if n.id < before]
-    found = [m for m in means if m is not None]
-    return max(found, key=lambda m: reward(rule, m)) if found else None

@@ -32,6 +32,8 @@ class Setup:
     profile: str
     device: Literal["cpu", "cuda"]
     seed: int
+    origin: str | None = None
+    """`exploration:iteration` that iteration 1 starts from."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Adapters:
     slots: int = 1
     threads: int = 1
     """CPU threads that a run may use."""
-    gpus: tuple[int, ...] = ()
+    gpus: tuple[str, ...] = ()
     """GPUs that runs are spread over; a run gets one."""
     python: str = sys.executable
 

@@ -8,8 +8,8 @@ import subprocess
 from typing import Literal
 
 
-def gpus() -> list[int]:
-    """Return the indices of NVIDIA GPUs that may be used; CUDA_VISIBLE_DEVICES narrows them, `""` means none."""
+def gpus() -> list[str]:
+    """Return the names of NVIDIA GPUs that may be used: indices, or what CUDA_VISIBLE_DEVICES lists ("" means none)."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return []
@@ -18,12 +18,12 @@ def gpus() -> list[int]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
-    found = [int(line) for line in done.stdout.split() if line.strip().isdigit()]
+    found = [line.strip() for line in done.stdout.splitlines() if line.strip().isdigit()]
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if allowed is None:
+    if allowed is None or not found:
         return found
-    names = {part.strip() for part in allowed.split(",")}
-    return [i for i in found if str(i) in names]
+    names = [part.strip() for part in allowed.split(",") if part.strip()]
+    return [name for name in names if name in found or not name.lstrip("-").isdigit()]
 
 
 def device_kind() -> Literal["cpu", "cuda"]:

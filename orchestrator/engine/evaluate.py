@@ -109,12 +109,15 @@ def _shape(text: str) -> str:
 def _result(setup: Setup, run: RunPaths) -> Verdict:
     try:
         log = read_file(run.analysis_log, RESULT_LIMIT)
-        logged, _ = analysis_log.parse(log.decode())
+        logged, unread = analysis_log.parse(log.decode())
     except (OSError, ValueError) as error:
         return _rejected(run, f"analysis.log cannot be read ({error})")
     if not run.result.exists() and setup.spec.command:
+        twice = [line for line in unread if re.split("[:=]", line)[0].strip() in logged]
+        if twice:
+            return _rejected(run, f"analysis.log says {twice[0].strip()!r} after another value of the same key")
         metrics = _by_name(setup, logged)
-        return _with_primary(setup, run, metrics, {}, hashlib.sha256(log).hexdigest())
+        return _with_primary(setup, run, metrics, {}, hashlib.sha256(log).hexdigest(), unread)
     try:
         data = read_file(run.result, RESULT_LIMIT)
         result = json.loads(data)
@@ -132,11 +135,19 @@ def _result(setup: Setup, run: RunPaths) -> Verdict:
     return _with_primary(setup, run, metrics, idle, hashlib.sha256(data).hexdigest())
 
 
-def _with_primary(setup: Setup, run: RunPaths, metrics: dict[str, Metric], idle: dict[str, str], sha: str) -> Verdict:
+def _with_primary(
+    setup: Setup,
+    run: RunPaths,
+    metrics: dict[str, Metric],
+    idle: dict[str, str],
+    sha: str,
+    unread: list[str] | None = None,
+) -> Verdict:
     primary = setup.contract.primary.name
     if primary not in metrics:
         named = ", ".join(sorted(metrics)) or "nothing"
-        return _rejected(run, f"no {primary} among the metrics; found {named}")
+        lines = f"; lines that are no metric: {unread[:3]}" if unread else ""
+        return _rejected(run, f"no {primary} among the metrics; found {named}{lines}")
     return Verdict("ok", "", "ok", metrics=metrics, keys_idle=idle, result_sha=sha)
 
 

@@ -15,12 +15,13 @@ import time
 from orchestrator import __version__
 from orchestrator.core import configs, mutation
 from orchestrator.core.events import Alarm, Body, Opened, Refused, RunEnded, RunReserved, Session, Turned
-from orchestrator.core.records import Turn, sha_of
+from orchestrator.core.records import Turn
 from orchestrator.core.state import Attempt, Iteration, State
 from orchestrator.engine import evaluate, orders, regimes
 from orchestrator.engine.context import Adapters, Live, Observer, Setup
 from orchestrator.engine.live import read_live
 from orchestrator.engine.publish import Views
+from orchestrator.engine.sealing import code_in_use
 from orchestrator.errors import (
     EXIT_DONE,
     EXIT_NEEDS_PERSON,
@@ -96,6 +97,8 @@ class Explorer:
                 raise JournalError(f"{self.setup.paths.journal}, line {event.seq}: {error}") from error
         if self.state.opened is None:
             self._open()
+        elif self.state.opened.contract_sha != self.setup.contract.sha:
+            raise JournalError(f"{self.setup.paths.out} was opened by another engine just now: run the command again")
         self._append(
             Session(
                 session=self.state.sessions + 1,
@@ -110,14 +113,14 @@ class Explorer:
         self._views.publish(self.state, self._append)
 
     def _open(self) -> None:
-        from orchestrator.engine.opening import code_in_use
-
         contract = self.setup.contract
         self._append(
             Opened(
                 exploration=self.setup.name,
                 contract_sha=contract.sha,
-                instruction_sha=sha_of(self.setup.instruction),
+                contract=contract.model_dump(mode="json"),
+                instruction=self.setup.instruction,
+                origin=self.setup.origin,
                 profile=self.setup.profile,
                 device=self.setup.device,
                 code=code_in_use(self.setup),

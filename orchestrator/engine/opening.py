@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import re
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from orchestrator.core import configs
+from orchestrator.core import configs, mutation
 from orchestrator.core.contract import Contract
-from orchestrator.core.events import Opened, Session
+from orchestrator.core.events import Opened
 from orchestrator.core.exploration import Exploration, read_exploration
 from orchestrator.core.records import Config
-from orchestrator.core.schema import read_schema
+from orchestrator.core.schema import SystemSchema, read_schema
 from orchestrator.core.state import fold
 from orchestrator.engine.context import Setup
 from orchestrator.engine.devices import device_kind
-from orchestrator.errors import InstructionError, JournalError, NeedsPersonError, UserError
+from orchestrator.engine.sealing import opened_of, sealed_contract
+from orchestrator.errors import InstructionError, NeedsPersonError, RefusedError, UserError
 from orchestrator.formats import yaml_edit
 from orchestrator.formats.compile import compile_contract
 from orchestrator.formats.instruction import read_instruction
 from orchestrator.formats.own_schema import own_schema
 from orchestrator.paths import Paths
-from orchestrator.store import atomic, journal
+from orchestrator.store import journal
 from orchestrator.vcs import git
 
 
@@ -55,8 +57,13 @@ def paths_of(home: Path, name: str, root: Path | None) -> Paths:
     known = sorted(p.parent.name for p in folder.glob("*/exploration.yaml"))
     if name not in known:
         raise UserError(f"unknown exploration {name!r}; known: {', '.join(known) or 'none'} (folders of {folder})")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise UserError(f"exploration {name!r}: rename its folder to letters, digits, _ and - only")
     source = folder / name
-    return Paths(source=source, out=(root.absolute() / name) if root else source / "out")
+    out = (root.absolute() / name) if root else source / "out"
+    if os.pathsep in str(out):
+        raise UserError(f"{out}: a path with {os.pathsep!r} cannot hold code (PYTHONPATH splits there); use ROOT=")
+    return Paths(source=source, out=out)
 
 
 def load(home: Path, name: str, wishes: Wishes) -> Setup:
@@ -67,7 +74,7 @@ def load(home: Path, name: str, wishes: Wishes) -> Setup:
         UserError: the wishes do not fit what was opened.
     """
     paths = paths_of(home, name, wishes.root)
-    opened = None if wishes.fresh else _opened(paths)
+    opened = None if wishes.fresh else opened_of(paths)
     spec = read_spec(paths)
     schema = _schema(home, paths, spec, opened)
     device = opened.device if opened else device_kind()
@@ -75,13 +82,18 @@ def load(home: Path, name: str, wishes: Wishes) -> Setup:
         _must_fit(paths, opened, wishes)
         if opened.device == "cuda" and device_kind() != "cuda":
             raise NeedsPersonError(f"{name} was opened on a GPU and none is found: make the GPU visible, or FRESH=1")
-        contract, text = sealed_contract(paths), paths.instruction.read_text(encoding="utf-8")
+        contract, text = sealed_contract(paths), opened.instruction
+        if contract.command != spec.command:
+            raise UserError(
+                f"`command:` is {spec.command} now and was {contract.command} when {paths.out} was opened: "
+                "put it back, or use FRESH=1"
+            )
         profile, seed = opened.profile, opened.seed
     else:
         profile = wishes.profile or ("full" if device == "cuda" else "cpu")
         text = _text(instruction_path(home, spec))
         contract, seed = _compile(home, paths, spec, schema, profile, wishes)
-    return Setup(name, paths, home, spec, contract, text, schema, profile, device, seed)
+    return Setup(name, paths, home, spec, contract, text, schema, profile, device, seed, wishes.origin)
 
 
 def _compile(
@@ -97,14 +109,33 @@ def _compile(
     if wishes.seed is not None:
         start = configs.with_values(start, dict.fromkeys(configs.SEED_KEYS, wishes.seed))
     seed = wishes.seed if wishes.seed is not None else int(configs.get(start, "training.seed"))
-    return contract.model_copy(update={"start": start}), seed
+    return _with_start(contract, system, start), seed
+
+
+def _with_start(contract: Contract, system: SystemSchema, start: Config) -> Contract:
+    """Return the contract with another start, after holding it against the schema and the instruction's ranges."""
+    keys = []
+    for rule in contract.keys:
+        value = configs.get(start, rule.key)
+        known = system.key(rule.key)
+        fault = known.fault(value) if known is not None else None
+        if fault:
+            raise UserError(f"{rule.key}: {fault} (asked for by SEED= or FROM=)")
+        if rule.level == "free":
+            try:
+                mutation.check_value(rule, value)
+            except RefusedError as error:
+                raise UserError(f"FROM=: {error}") from error
+        keys.append(rule.model_copy(update={"start": value}))
+    return contract.model_copy(update={"start": start, "keys": tuple(keys)})
 
 
 def _start_from(home: Path, wishes: Wishes, contract: Contract) -> Config:
     """Return the start with the free keys of another exploration's node."""
     name, _, number = (wishes.origin or "").partition(":")
-    other = paths_of(home, name, wishes.root)
-    if not number.isdigit() or not other.journal.exists():
+    places = [paths_of(home, name, wishes.root), paths_of(home, name, None)]
+    other = next((p for p in places if p.journal.exists()), None)
+    if not number.isdigit() or other is None:
         raise UserError(f"FROM={wishes.origin}: expected EXPLORATION:ITERATION of one that has run, e.g. sparse_gnn:7")
     state = fold(sealed_contract(other), journal.read(other.journal))
     iteration = state.iterations.get(int(number))
@@ -167,11 +198,6 @@ def _read_json(path: Path) -> dict[str, Any]:
 # What was opened before
 
 
-def _opened(paths: Paths) -> Opened | None:
-    events = journal.read(paths.journal)
-    return next((e.body for e in events if isinstance(e.body, Opened)), None)
-
-
 def _exported_schema(paths: Paths, opened: Opened) -> Path:
     git.export_code(paths.out, opened.code, paths.code / opened.code)
     return paths.code / opened.code / "base" / "trainers" / "schema.json"
@@ -189,74 +215,32 @@ def _must_fit(paths: Paths, opened: Opened, wishes: Wishes) -> None:
         raise UserError(f"FROM={wishes.origin} starts an exploration, and {paths.out} has one: use FRESH=1 or ROOT=")
 
 
-def sealed_contract(paths: Paths) -> Contract:
-    """Return the contract in force of an opened exploration.
-
-    Raises:
-        JournalError: contract.yaml is not the one that the journal sealed.
-    """
-    opened = _opened(paths)
-    if opened is None:
-        raise JournalError(f"{paths.journal} has no opening event")
-    try:
-        text = paths.contract.read_text(encoding="utf-8")
-        contract = Contract.model_validate(yaml_edit.load(text, str(paths.contract)))
-    except (OSError, ValueError, InstructionError) as error:
-        raise JournalError(f"{paths.contract} cannot be read: {error}. Restore it from {paths.out}/.git") from error
-    if contract.sha != opened.contract_sha:
-        raise JournalError(
-            f"{paths.contract} was changed after it was sealed "
-            f"(sha {contract.sha[:12]}, journal {opened.contract_sha[:12]}). "
-            "Restore it; to change the rules edit the instruction and start with FRESH=1"
-        )
-    return contract
-
-
-def asked_for(setup: Setup) -> int | None:
-    """Return the total number of iterations that the last session was asked for, or None."""
-    sessions = [e.body for e in journal.read(setup.paths.journal) if isinstance(e.body, Session)]
-    return sessions[-1].iterations if sessions else None
-
-
-def set_aside(paths: Paths) -> Path | None:
-    """Rename the output folder with its date; return the new name, or None when there was nothing.
-
-    Raises:
-        JournalError: an engine is at work there.
-    """
-    if not paths.out.exists():
-        return None
-    if paths.journal.exists():
-        with journal.Journal(paths.journal, paths.engine_lock):
-            pass
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-    target = paths.out.with_name(f"{paths.out.name}-{stamp}")
-    paths.out.rename(target)
-    return target
-
-
 # Opening
 
 
-def seal(setup: Setup) -> list[str]:
-    """Write contract.yaml and the instruction of a new exploration; return what a person should know.
+def make_folder(setup: Setup) -> list[str]:
+    """Make the output folder; return what a person should know about inputs that changed since the opening.
 
-    For one that was opened before nothing is written, and a change of its inputs is told.
+    Raises:
+        UserError: the folder cannot be written.
     """
     paths = setup.paths
     try:
         paths.out.mkdir(parents=True, exist_ok=True)
-        atomic.write_text(paths.out / ".gitignore", "*\n")
+        (paths.out / ".gitignore").write_text("*\n")
     except OSError as error:
         raise UserError(f"cannot write {paths.out}: {error.strerror}. Choose another folder with ROOT=") from error
-    if _opened(paths) is not None:
-        return _changed_inputs(setup)
-    plain = setup.contract.model_dump(mode="json")
-    atomic.write_text(paths.contract, "# Sealed by the journal: do not edit.\n" + yaml_edit.dump(plain))
-    atomic.write_text(paths.instruction, setup.instruction)
-    if not paths.notes.exists():
-        atomic.write_text(paths.notes, "# Notes from people\n\nWrite here; the engine never changes this file.\n")
-    return []
+    opened = opened_of(paths)
+    return [] if opened is None else [*_changed_inputs(setup), *_changed_code(setup, opened)]
+
+
+def _changed_code(setup: Setup, opened: Opened) -> list[str]:
+    if setup.contract.command is not None or git.tree_of(setup.paths.out, setup.source_root) == opened.code:
+        return []
+    return [
+        f"note: models/ or trainers/ changed since opening; this exploration keeps its own code ({opened.code[:12]}). "
+        "FRESH=1 starts again with the new code"
+    ]
 
 
 def _changed_inputs(setup: Setup) -> list[str]:
@@ -264,7 +248,11 @@ def _changed_inputs(setup: Setup) -> list[str]:
         contract, _ = _compile(
             setup.source_root, setup.paths, setup.spec, setup.schema, setup.profile, Wishes(root=setup.paths.out.parent)
         )
-        same = contract.model_copy(update={"start": setup.contract.start}) == setup.contract
+        same = contract.model_copy(update={"start": None, "keys": ()}) == setup.contract.model_copy(
+            update={"start": None, "keys": ()}
+        ) and [k.model_copy(update={"start": None}) for k in contract.keys] == [
+            k.model_copy(update={"start": None}) for k in setup.contract.keys
+        ]
     except InstructionError as error:
         return [f"note: the instruction or config now has a problem; the sealed contract stays in force: {error}"]
     if same:
@@ -273,15 +261,6 @@ def _changed_inputs(setup: Setup) -> list[str]:
         "note: instruction, config or exploration.yaml changed since opening; the sealed contract stays in force. "
         "FRESH=1 starts again with the new one"
     ]
-
-
-def code_in_use(setup: Setup) -> str:
-    """Commit and export `models/` and `trainers/` as they are; return their tree sha."""
-    paths = setup.paths
-    message = f"Code in use when {setup.name} was opened\n\nExploration: {setup.name}"
-    _, tree = git.commit_code(paths.out, setup.source_root, f"exploration/{setup.name}", message)
-    git.export_code(paths.out, tree, paths.code / tree)
-    return tree
 
 
 def lint(home: Path, name: str | None, file: Path | None) -> Any:

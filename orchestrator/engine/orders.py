@@ -20,6 +20,7 @@ from orchestrator.ports import LaunchSpec, Limits, Sandbox, Step
 from orchestrator.store import atomic
 
 COPIED_FROM_EARLIER = ("checkpoint.pt", "checkpoint.json", "progress.jsonl")
+"""`checkpoint.json` is for trainers of one's own that keep theirs as text."""
 CHECKPOINT_LIMIT = 4 * 2**30
 
 
@@ -82,7 +83,7 @@ def build(setup: Setup, adapters: Adapters, state: State, it: Iteration, attempt
         steps: tuple[Step, ...] = (_own_command(setup, adapters, run, data),)
     else:
         assert state.opened is not None
-        gpus = [str(i) for i in adapters.gpus] if setup.device == "cuda" else [""]
+        gpus = adapters.gpus if setup.device == "cuda" and adapters.gpus else ("",)
         visible = gpus[it.proposal.iteration % len(gpus)]
         steps = _steps(setup, adapters, (it.proposal.code, state.opened.code), run, data, visible)
     return LaunchSpec(steps=steps, limits=Limits(**setup.spec.limits.model_dump()))
@@ -138,7 +139,10 @@ def _steps(
 
 
 def _own_command(setup: Setup, adapters: Adapters, run: RunPaths, data: DataPaths) -> Step:
-    words = [w.format(run=run.root, data=data.root, source=setup.paths.source) for w in setup.spec.command or []]
+    named = {"{run}": run.root, "{data}": data.root, "{source}": setup.paths.source}
+    words = list(setup.spec.command or ())
+    for name, path in named.items():
+        words = [word.replace(name, str(path)) for word in words]
     if words[0] == "python":
         words[0] = adapters.python
     env = environment(run.out, setup.paths.source, adapters)

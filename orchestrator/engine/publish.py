@@ -1,4 +1,4 @@
-"""Write the views from the fold: memory.md, analysis.md, ucb_scores.txt, best.yaml.
+"""Write the views from the fold: memory.md, analysis.md, ucb_scores.txt, best.yaml, contract.yaml, instruction.md.
 
 Every view is a function of the journal: deleted files come back byte for byte. `analysis.md` is appended to while its
 bytes are the ones written last, and re-rendered when they are not.
@@ -20,6 +20,7 @@ from orchestrator.core.configs import idea_sha
 from orchestrator.core.events import Body, Human
 from orchestrator.core.state import State
 from orchestrator.core.stats import summarise
+from orchestrator.engine.sealing import write_sealed
 from orchestrator.formats import analysis, memory, ucb_scores, yaml_edit
 from orchestrator.paths import Paths
 from orchestrator.store import atomic
@@ -37,6 +38,7 @@ class Views:
         if state.opened is None:
             return
         self._absorb(state, append)
+        write_sealed(self._paths, state.opened)
         block = state.block_of(max(state.last_iteration, 1))
         self._write(self._paths.memory, memory.render(state))
         self._write(self._paths.analysis, analysis.render(state))

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from orchestrator.core.contract import MetricRule
 from orchestrator.core.events import RegimeReady
 from orchestrator.core.records import Config
 from orchestrator.engine import orders
@@ -42,21 +43,26 @@ def ready(setup: Setup, adapters: Adapters, config: Config, code: str, go_on: Ca
         preflight: dict[str, Any] = json.loads(read_file(path, PREFLIGHT_LIMIT))
     except (OSError, ValueError) as error:
         raise NeedsPersonError(f"{path} cannot be read ({error}); remove {path.parent} and run again") from error
-    reason = refusal(preflight, setup.contract.primary.name)
+    reason = refusal(preflight, setup.contract.primary)
     if reason:
         raise NeedsPersonError(f"regime {sha[:12]} ({name}) is not fit to be explored: {reason}. See {path}")
     return RegimeReady(regime=sha, name=name, preflight=preflight)
 
 
-def refusal(preflight: dict[str, Any], primary: str) -> str | None:
-    """Return why a regime must not be explored, or None."""
+def refusal(preflight: dict[str, Any], primary: MetricRule) -> str | None:
+    """Return why a regime must not be explored, or None.
+
+    The oracle must score 1 on a metric that is to be maximised, 0 on one to be minimised, or the target.
+    """
     if not preflight.get("ok", False):
         return str(preflight.get("reason") or "the preflight did not pass")
     if not preflight.get("guard", {}).get("ok", False):
         return str(preflight.get("guard", {}).get("sentence", "the data guard did not pass"))
-    score = preflight.get("oracle", {}).get(primary)
-    if score is None or abs(score - 1.0) > ORACLE_TOLERANCE:
-        return f"the true parameters score {score} on {primary} instead of 1: the metric or the data are wrong"
+    score = preflight.get("oracle", {}).get(primary.name)
+    ideal = {"max": 1.0, "min": 0.0, "target": primary.target or 0.0}[primary.direction]
+    if score is None or abs(score - ideal) > ORACLE_TOLERANCE:
+        told = f"the true parameters score {score} on {primary.name} instead of {ideal:g}"
+        return f"{told}: the metric or the data are wrong"
     return None
 
 

@@ -24,7 +24,7 @@ def read_value(text: str) -> Metric | None:
     if lower.startswith("n/a"):
         return Metric(value=None, reason=text[3:].strip(" ()") or "n/a")
     match = _NUMBER.match(text)
-    if match is None or not re.fullmatch(r"(?![eE]$)\s*[a-zA-Z%]*", text[match.end() :]):
+    if match is None or not re.fullmatch(r"(?![eE]$)\s*[a-zA-Z%]*|\s+(\(.*|\+/-.*|±.*)", text[match.end() :]):
         return None
     value = float(match.group())
     if not math.isfinite(value):

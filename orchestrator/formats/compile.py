@@ -87,6 +87,7 @@ def compile_all(
             n_iter_block=start["claude"]["n_iter_block"],
             ucb_c=start["claude"]["ucb_c"],
             scorer=spec.scorer,
+            command=spec.command,
             replicate_every=spec.replicate_every,
             unmapped_sections=tuple(u.text for u in draft.unmapped),
             **fields,

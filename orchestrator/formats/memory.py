@@ -12,6 +12,9 @@ from orchestrator.core.stats import noise, summarise
 from orchestrator.formats import entry
 from orchestrator.formats.analysis import notes
 
+NOTE_LINES = 60
+"""Lines of people's notes that memory.md shows."""
+
 
 def render(state: State) -> str:
     """Return the whole file, within the instruction's cap of lines."""
@@ -28,8 +31,10 @@ def _header(state: State) -> list[str]:
     lines = [f"# Working memory: {state.contract.title}", ""]
     for regime in state.regimes:
         lines += _preflight(regime.name, regime.preflight, state.contract.primary.name)
-    kept = notes(state, "memory.md")
-    return [*lines, *kept.strip("\n").splitlines(), ""] if kept else lines
+    kept = notes(state, "memory.md").strip("\n").splitlines()
+    if len(kept) > NOTE_LINES:
+        kept = [*kept[:NOTE_LINES], f"({len(kept) - NOTE_LINES} more lines: journal.jsonl, events `human`)"]
+    return [*lines, *kept, ""] if kept else lines
 
 
 def _preflight(name: str, found: dict[str, Any], primary: str) -> list[str]:
@@ -122,7 +127,10 @@ def _previous(state: State, block: int) -> list[str]:
     lines.append(f"{len(its)} iterations, {len(tree.block_nodes(state, block - 1))} nodes, {failed} failed runs.")
     if node is not None:
         best = summarise(state, node, name)
-        lines.append(f"Best node {node.id}: {name} {best.mean:.4f} (n={best.n}), carried over as this block's start.")
+        lines.append(f"Best node {node.id}: {name} {best.mean:.4f} (n={best.n}).")
+    first = next((it for it in state.iterations.values() if it.block == block), None)
+    if first is not None and first.proposal.base is not None:
+        lines.append(f"This block starts from node {first.proposal.base}.")
     return [*lines, "", "---", ""]
 
 
@@ -150,7 +158,7 @@ def _current(state: State, block: int) -> list[str]:
         if it.final is not None:
             lines += ["#" + line if line.startswith("## ") else line for line in entry.render(state, it).splitlines()]
         else:
-            lines.append(f"### Iter {it.proposal.iteration}: running")
+            lines.append(f"### Iter {it.proposal.iteration}: {'running' if it.in_flight else 'waiting'}")
         lines.append("")
     return lines
 

@@ -19,6 +19,7 @@ import hashlib
 from collections.abc import Iterator
 
 from orchestrator.core import configs, tree
+from orchestrator.core.classify import holds
 from orchestrator.core.contract import KeyRule
 from orchestrator.core.mutation import describe, number
 from orchestrator.core.records import Mutation, Proposal, Reflection, Turn
@@ -68,7 +69,7 @@ def _leader_by_ucb(state: State) -> int | None:
 
 def _next(state: State, iteration: int, pending: list[Proposal]) -> Proposal | None:
     block = state.block_of(iteration)
-    taken = {n.config_sha for n in tree.block_nodes(state, block)} | {p.config_sha for p in pending}
+    taken = {n.config_sha for n in state.nodes.values()} | {p.config_sha for p in pending}
     nodes = tree.block_nodes(state, block)
     if not nodes and not pending:
         return _baseline(state, iteration)
@@ -101,6 +102,7 @@ def _baseline(state: State, iteration: int) -> Proposal:
     assert state.opened is not None
     carried = tree.best(state)
     config = carried.config if carried else state.opened.start
+    seed = _next_seed(state, carried, []) if carried else configs.get(config, "training.seed")
     return _proposal(
         state,
         iteration,
@@ -108,6 +110,7 @@ def _baseline(state: State, iteration: int) -> Proposal:
         base=carried.id if carried else None,
         mutation=Mutation(kind="baseline"),
         config_sha=configs.idea_sha(config),
+        training_seed=seed,
         strategy="exploit",
         parent_rule=f"new block: carries node {carried.id} over" if carried else "no nodes yet: parent=root",
         hypothesis="the starting point is measured before anything is changed",
@@ -118,8 +121,6 @@ def _replicate(state: State, iteration: int, block: int, pending: list[Proposal]
     every, leader = state.contract.replicate_every, tree.best(state, block)
     if not every or iteration % every or leader is None:
         return None
-    used = [state.iterations[i].proposal.training_seed for i in leader.iterations]
-    used += [p.training_seed for p in pending if p.mutation.replicate_of == leader.id]
     return _proposal(
         state,
         iteration,
@@ -127,11 +128,17 @@ def _replicate(state: State, iteration: int, block: int, pending: list[Proposal]
         base=leader.id,
         mutation=Mutation(kind="replicate", replicate_of=leader.id),
         config_sha=leader.config_sha,
-        training_seed=max(used) + 1,
+        training_seed=_next_seed(state, leader, pending),
         strategy="seed-robustness",
         parent_rule=f"1 in {every} iterations runs the leader again",
         hypothesis=f"node {leader.id} leads by more than the spread between training seeds",
     )
+
+
+def _next_seed(state: State, node: Node, pending: list[Proposal]) -> int:
+    """Return a training seed at which the node's idea was never run."""
+    used = [state.iterations[i].proposal.training_seed for i in state.ideas[node.idea]]
+    return max(used + [p.training_seed for p in pending if p.config_sha == node.config_sha]) + 1
 
 
 def _mutate(state: State, iteration: int, node: Node, move: Move, strategy: str, rule: str) -> Proposal:
@@ -240,11 +247,9 @@ def _preferred(state: State, rule: KeyRule, node: Node, iteration: int, step: fl
     moves = key_moves(rule, node.config, step)
     if len(moves) < 2:
         return moves
-    best_class = state.contract.verdicts[0]
-    value = summarise(state, node, state.contract.primary.name).mean
-    below = value is None or any(
-        value <= c.value for c in best_class.conditions if c.metric == state.contract.primary.name
-    )
+    name = state.contract.primary.name
+    value = summarise(state, node, name).mean
+    below = not all(holds(c, value) for c in state.contract.verdicts[0].conditions if c.metric == name)
     up = _hash(state, iteration, rule.key) % 2 == 0
     if "learning_rate" in rule.key and below:
         up = True

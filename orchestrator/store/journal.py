@@ -56,6 +56,27 @@ def read(path: Path) -> list[Event]:
     return parse(path.read_bytes(), path)[0] if path.exists() else []
 
 
+def take_lock(path: Path) -> int:
+    """Return a descriptor that holds an exploration's lock; closing it frees the lock.
+
+    Raises:
+        JournalError: another engine holds it.
+    """
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(lock, 100, 0).decode(errors="replace").strip()
+        os.close(lock)
+        raise JournalError(
+            f"another engine ({holder or 'unknown process'}) is running this exploration: {path.parent}. "
+            "Watch it with `make status`, or stop it first"
+        ) from None
+    os.ftruncate(lock, 0)
+    os.pwrite(lock, f"pid {os.getpid()}\n".encode(), 0)
+    return lock
+
+
 class Journal:
     """Writer of one exploration's journal; a context manager that holds the lock."""
 
@@ -72,18 +93,7 @@ class Journal:
         Raises:
             JournalError: another engine holds the lock, or the journal is damaged in the middle.
         """
-        self._lock = os.open(self._lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(self._lock, 100, 0).decode(errors="replace").strip()
-            os.close(self._lock)
-            raise JournalError(
-                f"another engine ({holder or 'unknown process'}) is running this exploration: {self.path.parent}. "
-                "Watch it with `make status`, or stop it first"
-            ) from None
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"pid {os.getpid()}\n".encode(), 0)
+        self._lock = take_lock(self._lock_path)
         try:
             self._open()
         except BaseException:

@@ -33,10 +33,14 @@ def _repo(folder: Path) -> Iterator[Any]:
         import git
     except ImportError as error:
         raise UserError("git was not found: install it (for example `apt install git`) and run again") from error
-    if not (folder / ".git").exists():
-        git.Repo.init(folder, initial_branch="main", env=_NO_SETTINGS).close()
-    with git.Repo(folder) as repo, repo.git.custom_environment(**_NO_SETTINGS):
-        yield repo
+    try:
+        git.Repo.init(folder, initial_branch="main", env=_NO_SETTINGS).close()  # repairs a half-made one
+        with git.Repo(folder) as repo, repo.git.custom_environment(**_NO_SETTINGS):
+            yield repo
+    except git.exc.GitError as error:
+        raise UserError(
+            f"git failed in {folder}: {error}. If no git is at work there, remove a left-over *.lock file in its .git"
+        ) from error
 
 
 def commit_code(folder: Path, source: Path, branch: str, message: str) -> tuple[str, str]:
@@ -46,15 +50,25 @@ def commit_code(folder: Path, source: Path, branch: str, message: str) -> tuple[
     as they lie there; `__pycache__` is left out. Nothing in `source` is changed.
     """
     with _repo(folder) as repo, tempfile.TemporaryDirectory() as temporary:
-        index = {"GIT_INDEX_FILE": str(Path(temporary) / "index"), "GIT_WORK_TREE": str(source)}
-        with repo.git.custom_environment(**_NO_SETTINGS, **index):
-            specs = [*(f":(top){name}" for name in PACKAGES), ":(top,exclude,glob)**/__pycache__/**"]
-            repo.git(c=["core.autocrlf=false", "core.fileMode=true"]).add("--force", "--", *specs)
-            tree = repo.git.write_tree()
+        tree = _write_tree(repo, source, Path(temporary))
         commit = _commit_tree(repo, tree, message)
         repo.git.update_ref(f"refs/heads/{branch}", commit)
         repo.git.symbolic_ref("HEAD", f"refs/heads/{branch}")
     return str(commit), str(tree)
+
+
+def tree_of(folder: Path, source: Path) -> str:
+    """Return the tree sha that `commit_code` would commit now; nothing is committed."""
+    with _repo(folder) as repo, tempfile.TemporaryDirectory() as temporary:
+        return _write_tree(repo, source, Path(temporary))
+
+
+def _write_tree(repo: Any, source: Path, temporary: Path) -> str:
+    index = {"GIT_INDEX_FILE": str(temporary / "index"), "GIT_WORK_TREE": str(source)}
+    with repo.git.custom_environment(**_NO_SETTINGS, **index):
+        specs = [*(f":(top){name}" for name in PACKAGES), ":(top,exclude,glob)**/__pycache__/**"]
+        repo.git(c=["core.autocrlf=false", "core.fileMode=true"]).add("--force", "--", *specs)
+        return str(repo.git.write_tree())
 
 
 def _commit_tree(repo: Any, tree: str, message: str) -> str:
@@ -80,7 +94,7 @@ def export_code(folder: Path, tree: str, target: Path) -> None:
             with tarfile.open(fileobj=archive) as tar:
                 tar.extractall(Path(temporary) / name, filter="data")
         for hidden in HIDDEN_FROM_TRAINING:
-            shutil.rmtree(Path(temporary) / "train" / hidden)
+            shutil.rmtree(Path(temporary) / "train" / hidden, ignore_errors=True)
         for path in Path(temporary).rglob("*"):
             if path.is_file():
                 path.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)

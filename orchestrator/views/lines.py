@@ -80,7 +80,7 @@ def ended_line(state: State, ended: RunEnded) -> str:
     """Return how a run ended."""
     it = state.iterations[ended.iteration]
     if ended.outcome != "ok":
-        again = "" if it.final else " (tried again)"
+        again = "" if it.final else " (to be run again)"
         return f"iter {ended.iteration}: {ended.outcome}{again}: {ended.sentence}"
     name = state.contract.primary.name
     value = metric_text(it.metric(name))
@@ -107,10 +107,8 @@ def seconds_per_iteration(state: State) -> float | None:
 def left_line(state: State, iterations: int, running_s: float = 0.0) -> str:
     """Return how much is left to do and about how long that takes."""
     left, each = iterations - len(state.done), seconds_per_iteration(state)
-    if left <= 0:
+    if left <= 0 or each is None:
         return f"{len(state.done)} of {iterations} iterations done"
-    if each is None:
-        return f"0 of {iterations} iterations done"
     return f"{len(state.done)} of {iterations} done, about {duration(max(0.0, left * each - running_s))} left"
 
 
@@ -136,7 +134,7 @@ def node_line(state: State, depth: int, it: Iteration) -> str:
     summary = summarise(state, node, name)
     what = describe(state.contract, it.proposal.mutation)
     if it.final is None:
-        result = "running"
+        result = "running" if it.in_flight else "waiting"
     elif summary.mean is None:
         result = str(it.outcome) if it.outcome != "ok" else f"no {name} ({summary.reason})"
     else:

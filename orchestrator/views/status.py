@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from orchestrator.core.state import State, fold
 from orchestrator.engine.live import read_live
-from orchestrator.engine.opening import sealed_contract
 from orchestrator.engine.publish import Views
+from orchestrator.engine.sealing import sealed_contract
 from orchestrator.errors import JournalError, UserError
 from orchestrator.paths import Paths
 from orchestrator.store import journal
@@ -30,7 +30,7 @@ def _restore(paths: Paths, state: State) -> bool:
     try:
         with journal.Journal(paths.journal, paths.engine_lock) as writer:
             Views(paths).publish(state, lambda body: state.apply(writer.append(body)))
-    except (JournalError, PermissionError):
+    except (JournalError, OSError):
         return False  # an engine is at work and writes them itself, or the folder is read-only
     return True
 

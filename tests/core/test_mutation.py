@@ -68,7 +68,7 @@ def test_a_config_that_was_tried_is_refused(driver):
 
     turn = driver.state.turns[-1].model_copy(update={"turn": 2, "proposals": (driver.add_second,)})
     driver.add(Turned(turn=turn))
-    with pytest.raises(RefusedError, match="node 2 has this config already"):
+    with pytest.raises(RefusedError, match="is the same run"):
         mutation.check(driver.state, proposal(driver, change(LR, 3e-3, 6e-3), iteration=3))
 
 

@@ -103,10 +103,10 @@ def test_a_full_disk_stops_with_a_sentence_and_goes_on_when_there_is_room(tmp_pa
 
 
 def test_a_second_engine_is_refused_and_the_first_goes_on(tmp_path):
-    home = toy.make_home(tmp_path, "--epochs", "10", "--epoch-s", "0.1")
-    first = toy.start(home, "explore", "toy", "--iterations", "2")
+    home = toy.make_home(tmp_path, "--epochs", "80", "--epoch-s", "0.1")
+    first = toy.start(home, "explore", "toy", "--iterations", "1")
     try:
-        toy.wait_for(lambda: (toy.out(home) / "runs" / "0001-1").exists())
+        toy.wait_for(lambda: (toy.out(home) / "runs" / "0001-1" / "claim").exists())
         refused(home, "another engine (pid", code=3)
         status = toy.run(home, "status", "toy")
         assert status.returncode == 0 and "in flight: iter 1" in status.stdout
@@ -214,8 +214,12 @@ def test_a_contract_edited_after_sealing_is_refused(tmp_path):
     home = toy.make_home(tmp_path)
     assert toy.run(home, "explore", "toy", "--iterations", "1").returncode == 0
     path = toy.out(home) / "contract.yaml"
+    before = path.read_bytes()
     path.write_text(path.read_text().replace("ucb_c: 1.414", "ucb_c: 2.0"))
     refused(home, "was changed after it was sealed", code=3)
+    path.unlink()
+    assert toy.run(home, "explore", "toy", "--iterations", "2").returncode == 0
+    assert path.read_bytes() == before
 
 
 def test_interrupt_stops_cleanly_with_a_checkpoint_and_resume_continues(tmp_path):

@@ -1,5 +1,7 @@
 """The command line on the toy home: continuing, status, fresh start, other roots, starts from other nodes."""
 
+import json
+
 from orchestrator.core.events import Session, Turned
 from orchestrator.store import journal
 from tests import toy
@@ -81,11 +83,105 @@ def test_a_seed_draws_another_system_and_must_fit_what_was_opened(tmp_path):
 def test_from_starts_at_another_explorations_node(tmp_path):
     home = toy.make_home(tmp_path)
     explore(home, "--iterations", "3")
-    explore(home, "--iterations", "1", "--root", str(tmp_path / "b"), "--seed", "7")
-    done = toy.run(home, "explore", "toy", "--iterations", "1", "--from", "toy:9", "--root", str(tmp_path / "b"))
-    assert done.returncode == 2
-    done = toy.run(home, "explore", "toy", "--iterations", "4", "--from", "toy:2")
-    assert done.returncode == 2 and "FROM=toy:2 starts an exploration" in done.stderr
+    explore(home, "--iterations", "1", "--from", "toy:2", "--root", str(tmp_path / "b"))
+    entry = (tmp_path / "b" / "toy" / "analysis.md").read_text()
+    assert "lr_W=1E-2" in entry and "lr_W=1E-2" in (toy.out(home) / "analysis.md").read_text().split("## Iter 2")[1]
+    opened = journal.read(tmp_path / "b" / "toy" / "journal.jsonl")[0].body
+    assert opened.origin == "toy:2"
+    explore(home, "--iterations", "1", "--from", "toy:2", "--fresh")
+    assert "lr_W=1E-2" in (toy.out(home) / "analysis.md").read_text()
+    for words, told in ((("--from", "toy:9", "--root", "x"), "no iteration 9"), (("--from", "toy", "--root", "x"), "expected EXPL"),
+                        (("--from", "toy:1"), "starts an exploration")):  # fmt: skip
+        words = [str(tmp_path / w) if w == "x" else w for w in words]
+        done = toy.run(home, "explore", "toy", "--iterations", "1", *words)
+        assert done.returncode == 2 and told in done.stderr, done.stderr
+
+
+def test_a_start_outside_the_ranges_is_refused(tmp_path):
+    home = toy.make_home(tmp_path)
+    explore(home, "--iterations", "2")
+    path = home / "instructions" / "toy.md"
+    path.write_text(path.read_text().replace("range: 1E-4 to 1E-2", "range: 1E-4 to 5E-3"))
+    done = toy.run(home, "explore", "toy", "--from", "toy:2", "--root", str(tmp_path / "b"))
+    assert done.returncode == 2 and "range 1E-4 to 5E-3" in done.stderr
+    done = toy.run(home, "explore", "toy", "--seed", "-1", "--root", str(tmp_path / "b"))
+    assert done.returncode == 2 and "expected >= 0" in done.stderr
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_change_of_inputs_or_code_after_opening_is_told_and_does_not_act(tmp_path):
+    home = toy.make_home(tmp_path)
+    explore(home, "--iterations", "1")
+    config = home / "explorations" / "toy" / "config.yaml"
+    config.write_text(config.read_text().replace("ucb_c: 1.414", "ucb_c: 2.0"))
+    (home / "models" / "new.py").write_text("x = 1\n")
+    said = explore(home, "--iterations", "2")
+    assert "the sealed contract stays in force" in said and "keeps its own code" in said
+    assert "c=1.414" in (toy.out(home) / "ucb_scores.txt").read_text()
+    config.write_text("training: [\n")
+    assert "now has a problem" in explore(home, "--iterations", "3")
+    config.write_text(toy.CONFIG)
+    exploration = home / "explorations" / "toy" / "exploration.yaml"
+    exploration.write_text(exploration.read_text() + "command: [python, x.py]\n")
+    done = toy.run(home, "explore", "toy", "--iterations", "4")
+    assert done.returncode == 2 and "`command:` is" in done.stderr
+
+
+def test_fresh_stops_what_a_dead_engine_left_running(tmp_path):
+    home = toy.make_home(tmp_path, "--epochs", "60", "--epoch-s", "0.2")
+    engine = toy.start(home, "explore", "toy", "--iterations", "1")
+    toy.wait_for(lambda: list((toy.out(home) / "runs").glob("0001-1/out/checkpoint.*")))
+    engine.kill()
+    engine.wait()
+    engine.stdout.close()
+    assert toy.processes_of(toy.out(home))
+    (home / "trainers" / "options.json").write_text("[]")
+    explore(home, "--iterations", "1", "--fresh")
+    assert not toy.processes_of(home)
+    (aside,) = toy.out(home).parent.glob("out-*")
+    assert json.loads((aside / "runs" / "0001-1" / "exit.json").read_text())["reason"] == "cancelled"
+    assert json.loads((toy.out(home) / "runs" / "0001-1" / "exit.json").read_text())["returncode"] == 0
+
+
+def test_fresh_sets_a_damaged_journal_aside(tmp_path):
+    home = toy.make_home(tmp_path)
+    explore(home, "--iterations", "1")
+    path = toy.out(home) / "journal.jsonl"
+    path.write_bytes(path.read_bytes().replace(b'"turn"', b'"trun"', 1))
+    explore(home, "--iterations", "1", "--fresh")
+
+
+def test_engines_started_at_once_leave_an_exploration_that_goes_on(tmp_path):
+    home = toy.make_home(tmp_path)
+    engines = [toy.start(home, "explore", "toy", "--iterations", "1", "--seed", str(i)) for i in range(4)]
+    for engine in engines:
+        engine.communicate(timeout=40)
+    assert sorted(e.returncode for e in engines)[0] == 0 and all(e.returncode in (0, 2, 3) for e in engines)
+    done = toy.run(home, "explore", "toy", "--iterations", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_path_that_would_split_pythonpath_is_refused(tmp_path):
+    home = toy.make_home(tmp_path)
+    done = toy.run(home, "explore", "toy", "--root", str(tmp_path / "a:b"))
+    assert done.returncode == 2 and "':'" in done.stderr
+
+
+def test_what_to_do_next_repeats_the_root(tmp_path):
+    home = toy.make_home(tmp_path)
+    said = explore(home, "--iterations", "1", "--root", str(tmp_path / "a b"))
+    assert f"ROOT='{tmp_path / 'a b'}'" in said
+
+
+def test_a_new_block_carries_the_best_over_at_a_new_seed_and_repeats_nothing(tmp_path):
+    home = toy.make_home(tmp_path, config=toy.CONFIG.replace("n_iter_block: 12", "n_iter_block: 5"))
+    explore(home, "--iterations", "10")
+    turns = [e.body.turn for e in journal.read(toy.out(home) / "journal.jsonl") if isinstance(e.body, Turned)]
+    runs = [(p.config_sha, p.training_seed) for t in turns for p in t.proposals]
+    assert len(set(runs)) == 10
+    first = next(p for t in turns for p in t.proposals if p.iteration == 6)
+    assert first.parent is None and first.base is not None and first.training_seed != 7
+    assert f"This block starts from node {first.base}." in (toy.out(home) / "memory.md").read_text()
 
 
 def test_each_session_is_on_record_with_its_settings(tmp_path):

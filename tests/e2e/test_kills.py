@@ -8,7 +8,8 @@ import pytest
 
 from orchestrator.core.events import RunEnded, RunReserved, Turned
 from orchestrator.core.state import fold
-from orchestrator.engine.opening import paths_of, sealed_contract
+from orchestrator.engine.opening import paths_of
+from orchestrator.engine.sealing import sealed_contract
 from orchestrator.scientist.offline import OfflineScientist
 from orchestrator.store import journal
 from tests import toy

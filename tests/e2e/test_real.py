@@ -10,7 +10,8 @@ import pytest
 
 from orchestrator.core.events import RunEnded, RunReserved
 from orchestrator.core.state import fold
-from orchestrator.engine.opening import paths_of, sealed_contract
+from orchestrator.engine.opening import paths_of
+from orchestrator.engine.sealing import sealed_contract
 from orchestrator.launch import sandbox
 from orchestrator.launch.local import LocalLauncher
 from orchestrator.ports import LaunchSpec

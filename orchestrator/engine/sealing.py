@@ -1,0 +1,116 @@
+"""What was sealed when an exploration was opened, and setting an old exploration aside."""
+
+from __future__ import annotations
+
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from orchestrator.core.contract import Contract
+from orchestrator.core.events import Opened, Session
+from orchestrator.engine.context import Setup
+from orchestrator.errors import InstructionError, JournalError
+from orchestrator.formats import yaml_edit
+from orchestrator.paths import Paths
+from orchestrator.ports import Launcher, Limits
+from orchestrator.store import atomic, journal
+from orchestrator.vcs import git
+
+CONTRACT_HEAD = "# A view of the journal's opening event, which seals it: a change here is refused.\n"
+NOTES = "# Notes from people\n\nWrite here; the engine never changes this file.\n"
+
+
+def opened_of(paths: Paths) -> Opened | None:
+    """Return the opening event (always the first), or None when nothing was opened."""
+    if not paths.journal.exists():
+        return None
+    with open(paths.journal, "rb") as file:
+        line = file.readline()
+    if not line.endswith(b"\n"):
+        return None
+    events, _ = journal.parse(line, paths.journal)
+    return events[0].body if isinstance(events[0].body, Opened) else None
+
+
+def sealed_contract(paths: Paths) -> Contract:
+    """Return the contract in force of an opened exploration.
+
+    Raises:
+        JournalError: the sealed contract does not have its sha, or contract.yaml was edited.
+    """
+    opened = opened_of(paths)
+    if opened is None:
+        raise JournalError(f"{paths.journal} has no opening event: remove {paths.out} and start again")
+    contract = Contract.model_validate(opened.contract)
+    if contract.sha != opened.contract_sha:
+        raise JournalError(f"{paths.journal}, line 1: the contract does not have the sha it was sealed with")
+    if paths.contract.exists() and _shown(paths) != contract:
+        raise JournalError(
+            f"{paths.contract} was changed after it was sealed. Delete it (it is written again as it was); "
+            "to change the rules edit the instruction and start with FRESH=1"
+        )
+    return contract
+
+
+def _shown(paths: Paths) -> Contract | None:
+    try:
+        return Contract.model_validate(yaml_edit.load(paths.contract.read_text(encoding="utf-8"), str(paths.contract)))
+    except (OSError, ValueError, InstructionError):
+        return None
+
+
+def write_sealed(paths: Paths, opened: Opened) -> None:
+    """Write the views of the opening event (contract.yaml, instruction.md) and, once, notes.md."""
+    atomic.write_if_changed(paths.contract, CONTRACT_HEAD + yaml_edit.dump(opened.contract))
+    atomic.write_if_changed(paths.instruction, opened.instruction)
+    if not paths.notes.exists():
+        atomic.write_text(paths.notes, NOTES)
+
+
+def asked_for(paths: Paths) -> int | None:
+    """Return the total number of iterations that the last session was asked for, or None."""
+    sessions = [e.body for e in journal.read(paths.journal) if isinstance(e.body, Session)]
+    return sessions[-1].iterations if sessions else None
+
+
+def code_in_use(setup: Setup) -> str:
+    """Commit and export `models/` and `trainers/` as they are; return their tree sha."""
+    paths = setup.paths
+    message = f"Code in use when {setup.name} was opened\n\nExploration: {setup.name}"
+    _, tree = git.commit_code(paths.out, setup.source_root, f"exploration/{setup.name}", message)
+    git.export_code(paths.out, tree, paths.code / tree)
+    return tree
+
+
+def set_aside(paths: Paths, launcher: Launcher) -> Path | None:
+    """Rename the output folder with its date; return the new name, or None when there was nothing.
+
+    Runs that outlived their engine are cancelled first (with a checkpoint), so that none writes into the new folder.
+
+    Raises:
+        JournalError: an engine is at work there, or a run does not stop. Nothing was renamed.
+    """
+    if not paths.out.exists():
+        return None
+    lock = journal.take_lock(paths.engine_lock)
+    try:
+        _stop_all(paths, launcher)
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        target = paths.out.with_name(f"{paths.out.name}-{stamp}")
+        paths.out.rename(target)
+    finally:
+        os.close(lock)
+    return target
+
+
+def _stop_all(paths: Paths, launcher: Launcher) -> None:
+    runs = [p for p in (*paths.runs.glob("*"), *paths.data.glob("*.prepare-*")) if p.is_dir()]
+    flying = [p for p in runs if launcher.state(p) == "running" or launcher.revoke(p)]
+    for path in flying:
+        launcher.cancel(path)
+    deadline = time.monotonic() + Limits().grace_s + 10.0
+    while any(launcher.state(p) == "running" for p in flying):
+        if time.monotonic() > deadline:
+            raise JournalError(f"a run in {paths.out} does not stop: {flying[0]}. Stop it, then try again")
+        time.sleep(0.05)
