@@ -5,6 +5,7 @@ from __future__ import annotations
 from orchestrator.core import configs
 from orchestrator.core.classify import verdict
 from orchestrator.core.contract import Contract
+from orchestrator.core.events import RunEnded
 from orchestrator.core.mutation import describe, number
 from orchestrator.core.records import Config, Metric
 from orchestrator.core.state import Iteration, State
@@ -56,8 +57,9 @@ def render(state: State, it: Iteration) -> str:
         lines.append(f"Activity: {_labelled(it, contract.log_activity)}")
     if final.outcome != "ok":
         lines.append(f"Outcome: {final.outcome}: {' '.join(final.sentence.split())}")
-    if final.keys_idle:
-        lines.append("Idle keys: " + "; ".join(f"{k} ({v})" for k, v in sorted(final.keys_idle.items())))
+    idle = idle_keys(contract, final)
+    if idle:
+        lines.append("Idle keys: " + "; ".join(f"{k} ({v})" for k, v in idle.items()))
     lines += [
         f"Mutation: {describe(contract, proposal.mutation)}",
         f"Parent rule: {proposal.parent_rule}",
@@ -69,6 +71,14 @@ def render(state: State, it: Iteration) -> str:
     else:
         lines.append("Observation: (not judged yet)")
     return "\n".join(lines) + "\n"
+
+
+def idle_keys(contract: Contract, ended: RunEnded) -> dict[str, str]:
+    """Return the free keys that could not act in a run, by their short names, with the reason."""
+    rules = {key: contract.key(key) for key in sorted(ended.keys_idle)}
+    return {
+        rule.short: ended.keys_idle[key] for key, rule in rules.items() if rule is not None and rule.level == "free"
+    }
 
 
 def _labelled(it: Iteration, pairs: tuple[tuple[str, str], ...]) -> str:

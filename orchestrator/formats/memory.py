@@ -30,17 +30,17 @@ def render(state: State) -> str:
 def _header(state: State) -> list[str]:
     lines = [f"# Working memory: {state.contract.title}", ""]
     for regime in state.regimes:
-        lines += _preflight(regime.name, regime.preflight, state.contract.primary.name)
+        lines += _preflight(regime.name, regime.preflight, [m.name for m in state.contract.metrics])
     kept = notes(state, "memory.md").strip("\n").splitlines()
     if len(kept) > NOTE_LINES:
         kept = [*kept[:NOTE_LINES], f"({len(kept) - NOTE_LINES} more lines: journal.jsonl, events `human`)"]
     return [*lines, *kept, ""] if kept else lines
 
 
-def _preflight(name: str, found: dict[str, Any], primary: str) -> list[str]:
+def _preflight(name: str, found: dict[str, Any], metrics: list[str]) -> list[str]:
     def shown(section: str) -> str:
         values = found.get(section) or {}
-        named = [f"{k} {_number(v)}" for k, v in values.items()]
+        named = [f"{k} {_number(values[k])}" for k in metrics if k in values]
         return ", ".join(named) or "not measured"
 
     lines = [
@@ -103,7 +103,8 @@ def _row(cells: list[str]) -> str:
 
 def _best_row(state: State, block: int, node: Node) -> str:
     summary = summarise(state, node, state.contract.primary.name)
-    finding = state.iterations[node.id].proposal.hypothesis if node.parent is not None else "starting point"
+    said = state.iterations[node.id].reflection
+    finding = said.observation if said is not None else "not judged yet"
     cells = [number(configs.get(node.config, k)) for k in _columns(state)]
     error = f" ± {summary.standard_error:.4f}" if summary.standard_error is not None else ""
     return _row([str(block), str(node.id), *cells, f"{summary.mean:.4f}{error}", str(summary.n), finding])

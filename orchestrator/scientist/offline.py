@@ -25,6 +25,7 @@ from orchestrator.core.mutation import describe, number
 from orchestrator.core.records import Mutation, Proposal, Reflection, Turn
 from orchestrator.core.state import Iteration, Node, State
 from orchestrator.core.stats import noise, summarise
+from orchestrator.formats.entry import idle_keys
 from orchestrator.scientist.moves import STEPS, Direction, Move, key_moves
 
 
@@ -297,10 +298,10 @@ def _emerging(state: State) -> Iterator[str]:
     leader, rule = tree.best(state), state.contract.primary
     if leader is not None:
         summary = summarise(state, leader, rule.name)
-        yield f"Best so far: node {leader.id}, {rule.name} {summary.mean:.4f} (n={summary.n}); {_floor(state)}."
+        yield f"Best so far: node {leader.id}, {rule.name} {summary.mean:.4f} (n={summary.n}); {_floor(state)}"
     for rule_, gains in sorted(_gains(state).items()):
         yield f"{rule_}: " + "; ".join(gains) + "."
-    idle = {k: v for it in state.done if it.final for k, v in it.final.keys_idle.items()}
+    idle = {k: v for it in state.done if it.final for k, v in idle_keys(state.contract, it.final).items()}
     for key, reason in sorted(idle.items()):
         yield f"{key} could not act: {reason}."
 
