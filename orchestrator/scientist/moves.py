@@ -39,6 +39,17 @@ def decades_of(rule: KeyRule) -> float:
     return max(LEAST_DECADES, math.log10(rule.high / rule.low) / 4)
 
 
+def wider_side(rule: KeyRule, value: Any) -> Direction:
+    """Return the side of `value` on which the range (or the list of values) is wider, in decades; `up` when equal."""
+    if rule.allowed:
+        at = rule.allowed.index(value)
+        return "up" if len(rule.allowed) - 1 - at >= at else "down"
+    if value <= 0 or rule.low is None or rule.high is None:
+        return "up"
+    below = math.inf if rule.low <= 0 else math.log10(value / rule.low)
+    return "up" if math.log10(rule.high / value) >= below - 1e-9 else "down"
+
+
 def number_moves(rule: KeyRule, old: float, step: float) -> list[Move]:
     """Return the moves of a number by `step` whole steps, clipped to the range; integers move by at least 1."""
     moves, decades = [], step * decades_of(rule)

@@ -4,18 +4,17 @@ It proposes the baseline first, then one mutation from the node with the highest
 
 1. *follow*: the node's own mutation improved on its parent: the same key, one more step in the same direction;
 2. *turn back*: it degraded: the same key, the other side of the parent's value;
-3. *next key*: the free key with the fewest trials in this block, in the instruction's order. Learning rates go up first
-   while the node is below its best class (a short budget rewards large steps), other keys in a hashed direction.
+3. *next key*: the free key with the fewest trials in this block, in the instruction's order. It goes first to the side
+   where its range is wider on a log scale, upwards when both are equal; learning rates go up first while the node is
+   below its best class (a short budget rewards large steps).
 
 "Improved" and "degraded" mean by more than one pooled standard deviation of replicates once that is known. Keys that
 a run reported as unable to act are passed over. Every `replicate_every` iterations the leader runs again at a new
-training seed. Randomness is `hash(seed, iteration)`, never a stream, so each turn can be recomputed from the journal
-prefix that it names.
+training seed. Nothing is random: each turn can be recomputed from the journal prefix that it names.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 
 from orchestrator.core import configs, tree
@@ -26,7 +25,7 @@ from orchestrator.core.records import Mutation, Proposal, Reflection, Turn
 from orchestrator.core.state import Iteration, Node, State
 from orchestrator.core.stats import noise, summarise
 from orchestrator.formats.entry import idle_keys
-from orchestrator.scientist.moves import STEPS, Direction, Move, key_moves
+from orchestrator.scientist.moves import STEPS, Direction, Move, key_moves, wider_side
 
 
 class OfflineScientist:
@@ -55,11 +54,6 @@ class OfflineScientist:
         )
 
 
-def _hash(state: State, iteration: int, word: str) -> int:
-    seed = state.opened.seed if state.opened else 0
-    return int.from_bytes(hashlib.sha256(f"{seed}:{iteration}:{word}".encode()).digest()[:8], "big")
-
-
 def _leader_by_ucb(state: State) -> int | None:
     ranked = tree.scores(state, state.block_of(max(state.last_iteration, 1)))
     return ranked[0].node if ranked else None
@@ -79,7 +73,7 @@ def _next(state: State, iteration: int, pending: list[Proposal]) -> Proposal | N
         return replicate
     for score in tree.scores(state, block):
         node = state.nodes[score.node]
-        for strategy, move in _moves(state, node, iteration):
+        for strategy, move in _moves(state, node):
             config = configs.apply(node.config, (move.change,))
             if configs.idea_sha(config) not in taken:
                 rule = f"highest UCB among nodes with an untried move ({score.ucb:.3f})" if score.ucb else "no score"
@@ -168,7 +162,7 @@ def _hypothesis(state: State, node: Node, move: Move) -> str:
 # Which move from a node
 
 
-def _moves(state: State, node: Node, iteration: int) -> Iterator[tuple[str, Move]]:
+def _moves(state: State, node: Node) -> Iterator[tuple[str, Move]]:
     """Yield (strategy, move) from a node in the order of preference of the module's docstring."""
     idle = {key for i in node.iterations if (end := state.iterations[i].final) for key in end.keys_idle}
     rules = [r for r in state.contract.keys if r.level == "free" and not r.exempt and r.key not in idle]
@@ -180,7 +174,7 @@ def _moves(state: State, node: Node, iteration: int) -> Iterator[tuple[str, Move
             continue  # a step that made things worse is turned back, or another parent is chosen
         for rule in _by_trials(state, rules, node.block):
             if rule.key != own:
-                for move in _preferred(state, rule, node, iteration, step):
+                for move in _preferred(state, rule, node, step):
                     yield "exploit" if _is_leader(state, node) else "explore", move
 
 
@@ -244,14 +238,14 @@ def _by_trials(state: State, rules: list[KeyRule], block: int) -> list[KeyRule]:
     return sorted(rules, key=lambda r: (trials[r.key], order[r.key]))
 
 
-def _preferred(state: State, rule: KeyRule, node: Node, iteration: int, step: float) -> list[Move]:
+def _preferred(state: State, rule: KeyRule, node: Node, step: float) -> list[Move]:
     moves = key_moves(rule, node.config, step)
     if len(moves) < 2:
         return moves
     name = state.contract.primary.name
     value = summarise(state, node, name).mean
     below = not all(holds(c, value) for c in state.contract.verdicts[0].conditions if c.metric == name)
-    up = _hash(state, iteration, rule.key) % 2 == 0
+    up = wider_side(rule, configs.get(node.config, rule.key)) == "up"
     if "learning_rate" in rule.key and below:
         up = True
     return sorted(moves, key=lambda m: (m.direction == "up") != up)

@@ -90,10 +90,10 @@ def test_from_starts_at_another_explorations_node(tmp_path):
     assert opened.origin == "toy:2"
     explore(home, "--iterations", "1", "--from", "toy:2", "--fresh")
     assert "lr_W=1E-2" in (toy.out(home) / "analysis.md").read_text()
-    for words, told in ((("--from", "toy:9", "--root", "x"), "no iteration 9"), (("--from", "toy", "--root", "x"), "expected EXPL"),
-                        (("--from", "toy:1"), "starts an exploration")):  # fmt: skip
-        words = [str(tmp_path / w) if w == "x" else w for w in words]
-        done = toy.run(home, "explore", "toy", "--iterations", "1", *words)
+    elsewhere = ("--root", str(tmp_path / "x"))
+    for origin, words, told in (("toy:9", elsewhere, "no iteration 9"), ("toy", elsewhere, "expected EXPLORATION:ITER"),
+                                ("toy:1", (), "starts an exploration")):  # fmt: skip
+        done = toy.run(home, "explore", "toy", "--iterations", "1", "--from", origin, *words)
         assert done.returncode == 2 and told in done.stderr, done.stderr
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from orchestrator.core import configs, mutation, tree
 from orchestrator.core.contract import KeyRule
-from orchestrator.scientist.moves import key_moves
+from orchestrator.scientist.moves import key_moves, wider_side
 from orchestrator.scientist.offline import OfflineScientist
 from tests.factory import Driver, contract
 
@@ -97,15 +97,20 @@ def test_several_slots_get_different_ideas_and_none_crosses_a_block():
     assert [p.iteration for p in turn.proposals] == [6]
 
 
-def test_another_seed_gives_other_choices_and_the_same_seed_the_same():
-    def run(seed):
-        driver = Driver(contract(n_iter_block=20, order=()))
-        driver.state.opened = driver.state.opened.model_copy(update={"seed": seed})
-        driver.explore(10, peak)
-        return [n.config_sha for n in driver.state.nodes.values()]
-
-    assert run(1) == run(1)
-    assert len({tuple(run(seed)) for seed in range(6)}) > 1
+@pytest.mark.parametrize(
+    ("rule", "value", "side"),
+    [
+        (dict(type="float", low=100, high=50000), 10000.0, "down"),
+        (dict(type="float", low=1e-7, high=1e-3), 1e-5, "up"),
+        (dict(type="float", low=0.0, high=1e-3), 1e-4, "down"),
+        (dict(type="float", low=0.0, high=1e-3), 0.0, "up"),
+        (dict(type="int", allowed=(8, 16, 32)), 16, "up"),
+        (dict(type="int", allowed=(8, 16, 32)), 32, "down"),
+        (dict(type="str", allowed=("a", "b", "c")), "c", "down"),
+    ],
+)
+def test_the_first_direction_is_the_wider_side_of_the_range(rule, value, side):
+    assert wider_side(KeyRule(key="training.x", short="x", level="free", **rule), value) == side
 
 
 @pytest.mark.parametrize(
