@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
@@ -15,7 +16,7 @@ BUDGET_KEYS = ("claude.data_augmentation_loop", "claude.n_epochs", "simulation.n
 """What a profile may scale, beside widths (`hidden_dim*`): never a hyperparameter that the exploration is about."""
 
 
-NOT_YET = ("scientist", "time_target_min", "stop", "keep")
+NOT_YET = ("scientist", "time_target_min", "keep")
 """Fields of the design whose settings no part of the engine reads yet; delete a name here when one does."""
 
 
@@ -48,8 +49,14 @@ class Stop(Record):
     target: float | None = None
     """Primary metric at which the exploration is done."""
     blocks_without_gain: int | None = Field(default=None, ge=1)
-    until: str | None = None
-    """UTC time, `2026-11-20T06:00`."""
+    """Complete blocks in a row that do not improve on the best before them by more than noise."""
+    until: datetime | None = None
+    """UTC time, `2026-11-20T06:00`: nothing new is started after it."""
+
+    @field_validator("until")
+    @classmethod
+    def _utc(cls, value: datetime | None) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
 class Settled(Record):

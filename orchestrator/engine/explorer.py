@@ -11,9 +11,10 @@ publish:  render the views
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 
 from orchestrator import __version__
-from orchestrator.core import configs, mutation
+from orchestrator.core import configs, mutation, stopping
 from orchestrator.core.events import Alarm, Body, Opened, Refused, RunEnded, RunReserved, Session, Turned
 from orchestrator.core.records import Turn
 from orchestrator.core.state import Attempt, Iteration, State
@@ -219,6 +220,11 @@ class Explorer:
         """Take one turn if something is to be judged or proposed; return an exit code when all is done."""
         free = self.adapters.slots - len(self.state.open_iterations)
         n = max(0, min(free, iterations - self.state.last_iteration))
+        reason = self._enough() if n else None
+        if reason:
+            n = 0
+            if not self.state.unreflected and not self.state.open_iterations:
+                self.observer.say(f"stopped by exploration.yaml: {reason}")
         if not n and not self.state.unreflected:
             return None if self.state.open_iterations else EXIT_DONE
         turn = self._accepted(n)
@@ -229,6 +235,15 @@ class Explorer:
                 "nothing untried is left inside the instruction's ranges; widen a range or start a new exploration",
             )
         return None
+
+    def _enough(self) -> str | None:
+        """Return why a stop rule of exploration.yaml ends the exploration here, or None."""
+        rules = self.setup.spec.stop
+        if rules.until is not None and datetime.now(UTC) >= rules.until:
+            return f"it is past {rules.until:%Y-%m-%d %H:%M} UTC"
+        return stopping.target_reached(self.state, rules.target) or stopping.without_gain(
+            self.state, rules.blocks_without_gain
+        )
 
     def _accepted(self, n: int) -> Turn:
         number = len(self.state.turns) + 1

@@ -272,3 +272,17 @@ def test_a_trainer_that_writes_only_the_log_is_enough_and_its_failures_are_told(
     script.write_text("print('it forgot the log')")
     explore(home, "--iterations", "3")
     assert "analysis.log cannot be read" in (toy.out(home) / "analysis.md").read_text()
+
+
+def test_stop_rules_end_an_exploration_before_its_total(tmp_path):
+    rules = {"target: 0.9": "target reached: node 3", "blocks_without_gain: 1": "no gain beyond the noise floor",
+             'until: "2020-01-01T00:00"': "it is past 2020-01-01 00:00 UTC"}  # fmt: skip
+    counts = []
+    for i, (rule, told) in enumerate(rules.items()):
+        text = toy.EXPLORATION + f"stop:\n  {rule}\n"
+        config = toy.CONFIG.replace("n_iter_block: 12", "n_iter_block: 6")
+        home = toy.make_home(tmp_path / str(i), exploration=text, config=config)
+        said = explore(home, "--iterations", "24")
+        assert told in said, said
+        counts.append((toy.out(home) / "analysis.md").read_text().count("## Iter "))
+    assert counts[0] == 3 and 12 <= counts[1] < 24 and counts[2] == 0

@@ -1,0 +1,43 @@
+"""Stop rules of exploration.yaml that follow from the state (the clock's rule, `until`, is the engine's)."""
+
+from __future__ import annotations
+
+from orchestrator.core import tree
+from orchestrator.core.state import State
+from orchestrator.core.stats import noise, summarise
+
+
+def target_reached(state: State, target: float | None) -> str | None:
+    """Return a sentence when the best node's mean primary metric has reached the target."""
+    node, rule = tree.best(state), state.contract.primary
+    if target is None or node is None:
+        return None
+    summary = summarise(state, node, rule.name)
+    if summary.mean is None or tree.reward(rule, summary.mean) < tree.reward(rule, target):
+        return None
+    return f"target reached: node {node.id} has {rule.name} {summary.mean:.4f} (n={summary.n}), target {target:g}"
+
+
+def without_gain(state: State, blocks: int | None) -> str | None:
+    """Return a sentence when the last `blocks` complete blocks did not improve on the best before them.
+
+    A gain must exceed the noise floor (pooled standard deviation) once that is measured.
+    """
+    complete = len(state.done) // state.n_iter_block
+    if blocks is None or complete <= blocks:
+        return None
+    rule = state.contract.primary
+    bests = [best_of(state, block) for block in range(1, complete + 1)]
+    before = max((b for b in bests[:-blocks] if b is not None), default=None)
+    after = max((b for b in bests[-blocks:] if b is not None), default=None)
+    floor = noise(state, rule.name).sd or 0.0
+    if before is None or (after is not None and after > before + floor):
+        return None
+    return f"no gain beyond the noise floor ({floor:.4f}) in the last {blocks} block(s)"
+
+
+def best_of(state: State, block: int) -> float | None:
+    """Return the best reward (larger is better) of the nodes of a block."""
+    node, rule = tree.best(state, block), state.contract.primary
+    mean = summarise(state, node, rule.name).mean if node is not None else None
+    return None if mean is None else tree.reward(rule, mean)
