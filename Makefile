@@ -8,7 +8,7 @@ RUN_OPTIONS = $(call QUOTE,$(ROOT),--root) $(call QUOTE,$(PROFILE),--profile) $(
 	$(call QUOTE,$(LAUNCHER),--launcher) $(call QUOTE,$(SEED),--seed) $(call QUOTE,$(SCIENTIST),--scientist)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup new explore resume status lint test test-science check format schema clean need-exp
+.PHONY: help setup new report explore resume status lint test test-science check format schema clean need-exp
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -35,6 +35,9 @@ resume: need-exp $(STAMP) ## continue to the total asked for last: EXP=
 
 status: need-exp $(STAMP) ## tree, best, run in flight; restores memory.md, analysis.md, ucb_scores.txt: EXP=
 	@$(BIN)/python -m orchestrator status $(call QUOTE,$(EXP)) $(call QUOTE,$(ROOT),--root)
+
+report: need-exp $(STAMP) ## write report.html, self-contained: tree, metric, plots of the best nodes, memory: EXP=
+	@$(BIN)/python -m orchestrator report $(call QUOTE,$(EXP)) $(call QUOTE,$(ROOT),--root)
 
 new: need-exp $(STAMP) ## make an exploration from another one: EXP=mine FROM=sparse_gnn
 	@$(BIN)/python -m orchestrator new $(call QUOTE,$(EXP)) $(call QUOTE,$(FROM),--from)

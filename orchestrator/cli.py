@@ -60,6 +60,8 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--seed", type=int, help="draw another system: simulation, training and scientist seed")
     status = commands.add_parser("status", help="show where an exploration stands; restore its views")
     _common(status)
+    report = commands.add_parser("report", help="write report.html: tree, metrics, plots of the best nodes, memory")
+    _common(report)
     new = commands.add_parser("new", help="make a new exploration from an existing one")
     new.add_argument("name", help="name of the new exploration")
     new.add_argument("--from", dest="origin", default="sparse_gnn", metavar="EXP", help="the one to copy")
@@ -226,6 +228,15 @@ def lint(arguments: argparse.Namespace) -> int:
     return errors.EXIT_DONE if report.ok else errors.EXIT_USAGE
 
 
+def report(arguments: argparse.Namespace) -> int:
+    """Write report.html."""
+    from orchestrator.engine import opening
+    from orchestrator.views import report as view
+
+    print(f"wrote {view.write(opening.paths_of(arguments.home, arguments.name, arguments.root))}")
+    return errors.EXIT_DONE
+
+
 def new(arguments: argparse.Namespace) -> int:
     """Make a new exploration from an existing one."""
     from orchestrator.engine.creation import create
@@ -236,7 +247,7 @@ def new(arguments: argparse.Namespace) -> int:
     return errors.EXIT_DONE
 
 
-_COMMANDS = {"explore": explore, "resume": resume, "status": status, "lint": lint, "new": new}
+_COMMANDS = {"explore": explore, "resume": resume, "status": status, "report": report, "lint": lint, "new": new}
 
 if __name__ == "__main__":
     sys.exit(main())

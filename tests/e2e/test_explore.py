@@ -286,3 +286,17 @@ def test_stop_rules_end_an_exploration_before_its_total(tmp_path):
         assert told in said, said
         counts.append((toy.out(home) / "analysis.md").read_text().count("## Iter "))
     assert counts[0] == 3 and 12 <= counts[1] < 24 and counts[2] == 0
+
+
+def test_the_report_is_one_file_that_shows_every_node(tmp_path):
+    home = toy.make_home(tmp_path, "--faults", "3=nan")
+    explore(home, "--iterations", "6")
+    done = toy.run(home, "report", "toy")
+    assert done.returncode == 0, done.stderr
+    page = (toy.out(home) / "report.html").read_text()
+    for text in ("Tree, block 1", "lr_W: 3E-3 -&gt; 1E-2", "diverged", "seed-robustness", "Working memory", "Hollow"):
+        assert text in page, text
+    assert page.count("<circle") >= 5 + 5 and "http" not in page and "<script" not in page
+    before = (toy.out(home) / "report.html").read_bytes()
+    toy.run(home, "report", "toy")
+    assert (toy.out(home) / "report.html").read_bytes() == before
