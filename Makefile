@@ -8,7 +8,7 @@ RUN_OPTIONS = $(call QUOTE,$(ROOT),--root) $(call QUOTE,$(PROFILE),--profile) $(
 	$(call QUOTE,$(LAUNCHER),--launcher) $(call QUOTE,$(SEED),--seed) $(call QUOTE,$(SCIENTIST),--scientist)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup new report explore resume status lint test test-science check format schema clean need-exp
+.PHONY: help setup new report explore resume status lint test test-science bench check format schema clean need-exp
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -50,6 +50,9 @@ test: $(STAMP) ## all tests that need no GPU, network or key (under 10 minutes o
 
 test-science: $(STAMP) ## slow recovery tests on real training
 	$(BIN)/python -m pytest -m science -n 1 --timeout 900
+
+bench: $(STAMP) ## gradient steps per second: dense path beside message passing over edges
+	@$(BIN)/python -m trainers.bench
 
 check: $(STAMP) ## format, lint, types, layers, sizes, links
 	$(BIN)/ruff format --check .
