@@ -74,6 +74,12 @@ class RichObserver(PlainObserver):
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
+    def event(self, event: Event, state: State) -> None:
+        """Print the event's line above the panel, and redraw the panel."""
+        super().event(event, state)
+        if state.opened is not None and state.session is not None:
+            self._live.update(panel(state, [], state.session.iterations))
+
     def say(self, text: str) -> None:
         """Print one line above the panel."""
         self._console.print(Text(text))
