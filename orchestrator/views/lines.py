@@ -61,7 +61,8 @@ def preflight_line(regime: RegimeReady, primary: str) -> str:
         for name in ("oracle", "null", "ceiling")
         if found.get(name)
     ]
-    return f"{primary}: " + ", ".join(parts) if parts else "no preflight"
+    warnings = [f"\n  warning: {text}" for text in found.get("warnings", [])]
+    return (f"{primary}: " + ", ".join(parts) if parts else "no preflight") + "".join(warnings)
 
 
 def metric_or_none(value: object) -> str:

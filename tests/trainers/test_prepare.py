@@ -107,3 +107,6 @@ def test_an_oracle_below_one_and_poor_data_are_told():
     assert oracle_fault(perfect) is None
     assert "score 0.48 on connectivity_R2" in oracle_fault(perfect | {"connectivity_R2": 0.48})
     assert len(warnings({"condition_number": 1e6, "effective_rank_99": 4}, {"connectivity_R2": 0.3})) == 3
+    (slow,) = warnings({"condition_number": 5.8e3, "effective_rank_99": 20}, {"connectivity_R2": 1.0})
+    assert "slowly" in slow
+    assert not warnings({"condition_number": 216.0, "effective_rank_99": 26}, {"connectivity_R2": 1.0})

@@ -35,6 +35,8 @@ GRID_POINTS = 201
 GRID_REACH = 2.0
 """The grid goes from -2 x to 2 x with x = 1.5 std(u), so that +-x are grid points."""
 CONDITION_WARN = 1e4
+CONDITION_SLOW = 1e3
+"""Ordinary draws have 70 to 340; one with 5.8e3 reached 0.776 where others passed 0.99 (docs/log.md)."""
 RANK_WARN = 10
 ORACLE_TOLERANCE = 1e-6
 ONE_FOR_TRUTH = (
@@ -192,6 +194,9 @@ def warnings(active: dict[str, float], ceiling: Metrics) -> list[str]:
     if condition > CONDITION_WARN:
         found.append(f"condition number of the sent activity is {condition:.1e} (above {CONDITION_WARN:.0e}): W is "
                      "poorly determined by these data")  # fmt: skip
+    elif condition > CONDITION_SLOW:
+        found.append(f"condition number of the sent activity is {condition:.1e} (ordinary draws: below 1e3): the data "
+                     "determine W, but gradient training gets there slowly; try another draw with SEED=")  # fmt: skip
     if rank < RANK_WARN:
         found.append(f"effective rank (99% var) is {rank:.0f} (below {RANK_WARN}): the activity is near a limit cycle")
     best = ceiling["connectivity_R2"]
