@@ -16,7 +16,7 @@ import math
 from orchestrator.core.contract import Contract, MetricRule
 from orchestrator.core.records import Record
 from orchestrator.core.state import Node, State
-from orchestrator.core.stats import Summary, summarise
+from orchestrator.core.stats import Summary, noise, summarise
 
 SCORERS = {"puct": 1, "ucb1": 1}
 
@@ -82,11 +82,17 @@ def scores(state: State, block: int) -> list[Score]:
 
 
 def best(state: State, block: int | None = None) -> Node | None:
-    """Return the node with the best mean primary metric (of a block, or of all), ties to the lower id."""
+    """Return the best node (of a block, or of all), ties to the lower id.
+
+    Ranked by the mean reward less one standard error, sd / sqrt(n) with the pooled noise floor, so that one lucky run
+    does not outrank a config that was good twice. While no replicate has run, by the mean.
+    """
     rule = state.contract.primary
+    sd = noise(state, rule.name).sd or 0.0
     ranked = []
     for node in state.nodes.values():
-        summary = summarise(state, node, rule.name)
-        if summary.mean is not None and block in (None, node.block):
-            ranked.append((-reward(rule, summary.mean), node.id))
+        if block in (None, node.block):
+            summary = summarise(state, node, rule.name)
+            if summary.mean is not None:
+                ranked.append((sd / math.sqrt(summary.n) - reward(rule, summary.mean), node.id))
     return state.nodes[min(ranked)[1]] if ranked else None

@@ -85,3 +85,15 @@ def test_a_metric_without_value_gives_a_reason_not_a_number():
     summary = stats.summarise(driver.state, driver.state.nodes[1], "connectivity_R2")
     assert summary.mean is None and summary.reason == "inf"
     assert tree.best(driver.state) is None
+
+
+def test_one_lucky_run_does_not_outrank_a_config_that_was_good_twice():
+    driver = Driver(contract(replicate_every=2))
+    for i, value in enumerate((0.80, 0.84), start=1):
+        driver.turn()
+        driver.end(i, value)
+    assert driver.state.iterations[2].node == 1
+    driver.turn()
+    driver.end(3, 0.825)
+    assert stats.noise(driver.state, "connectivity_R2").sd == pytest.approx(0.0283, abs=1e-4)
+    assert tree.best(driver.state).id == 1
