@@ -157,10 +157,6 @@ class Paths:
     def runs(self) -> Path:
         return self.out / "runs"
 
-    @property
-    def log(self) -> Path:
-        return self.out / "orchestrator.log"
-
     def run(self, iteration: int, attempt: int) -> RunPaths:
         return RunPaths(self.runs / f"{iteration:04d}-{attempt}")
 
