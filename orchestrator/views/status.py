@@ -7,6 +7,7 @@ from orchestrator.engine.live import read_live
 from orchestrator.engine.publish import Views
 from orchestrator.engine.sealing import sealed_contract
 from orchestrator.errors import JournalError, UserError
+from orchestrator.launch.folder import run_state
 from orchestrator.paths import Paths
 from orchestrator.store import journal
 from orchestrator.views import lines
@@ -62,8 +63,10 @@ def _running(paths: Paths, state: State) -> list[str]:
     for it in state.open_iterations:
         for attempt in it.attempts:
             if attempt.ended is None:
+                alive = run_state(paths.run(it.proposal.iteration, attempt.number).root) == "running"
+                word = "in flight" if alive else "interrupted (make resume goes on)"
                 run = read_live(paths, it, attempt.number)
-                rows.append(f"in flight: iter {it.proposal.iteration}: {live_text(run)}")
+                rows.append(f"{word}: iter {it.proposal.iteration}: {live_text(run)}")
     return rows
 
 

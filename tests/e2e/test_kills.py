@@ -54,6 +54,8 @@ def test_resume_after_a_kill_gives_the_uninterrupted_history(uninterrupted, tmp_
     )
     if "engine" in victims:
         assert first.returncode == -9, first.stdout + first.stderr
+        if point == "mid_training" and "supervisor" in victims:
+            assert "interrupted (make resume goes on): iter 3" in toy.run(home, "status", "toy").stdout
         second = toy.run(home, "resume", "toy")
         assert second.returncode == 0, second.stdout + second.stderr
     else:
