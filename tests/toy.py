@@ -222,7 +222,7 @@ def processes_of(folder):
 
 
 def wait_for(condition, seconds=20.0):
-    """Wait until `condition()` is true; its last value."""
+    """Return the first true answer of `condition`; fail when there is none in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         value = condition()

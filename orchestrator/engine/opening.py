@@ -16,17 +16,15 @@ from orchestrator.core.events import Opened
 from orchestrator.core.exploration import Exploration, read_exploration
 from orchestrator.core.records import Config
 from orchestrator.core.schema import SystemSchema, read_schema
-from orchestrator.core.state import fold
 from orchestrator.engine.context import Setup
 from orchestrator.engine.devices import device_kind
-from orchestrator.engine.sealing import opened_of, sealed_contract
+from orchestrator.engine.sealing import opened_of, sealed_contract, state_of
 from orchestrator.errors import InstructionError, NeedsPersonError, RefusedError, UserError
 from orchestrator.formats import yaml_edit
 from orchestrator.formats.compile import compile_contract
 from orchestrator.formats.instruction import read_instruction
 from orchestrator.formats.own_schema import own_schema
 from orchestrator.paths import Paths
-from orchestrator.store import journal
 from orchestrator.vcs import git
 
 
@@ -137,7 +135,7 @@ def _start_from(home: Path, wishes: Wishes, contract: Contract) -> Config:
     other = next((p for p in places if p.journal.exists()), None)
     if not number.isdigit() or other is None:
         raise UserError(f"FROM={wishes.origin}: expected EXPLORATION:ITERATION of one that has run, e.g. sparse_gnn:7")
-    state = fold(sealed_contract(other), journal.read(other.journal))
+    state = state_of(other)
     iteration = state.iterations.get(int(number))
     if iteration is None:
         raise UserError(f"FROM={wishes.origin}: {name} has no iteration {number}; it has 1 to {state.last_iteration}")
@@ -288,8 +286,8 @@ def lint(home: Path, name: str | None, file: Path | None) -> Any:
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise InstructionError(f"{path} is missing") from None
+    except OSError as error:
+        raise InstructionError(f"{path}: expected a file that can be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise InstructionError(
             f"{path}: expected UTF-8 text, found byte {error.object[error.start]:#x} at {error.start}"

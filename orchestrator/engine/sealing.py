@@ -9,8 +9,9 @@ from pathlib import Path
 
 from orchestrator.core.contract import Contract
 from orchestrator.core.events import Opened, Session
+from orchestrator.core.state import State, fold
 from orchestrator.engine.context import Setup
-from orchestrator.errors import InstructionError, JournalError
+from orchestrator.errors import InstructionError, JournalError, UserError
 from orchestrator.formats import yaml_edit
 from orchestrator.paths import Paths
 from orchestrator.ports import Launcher, Limits
@@ -58,6 +59,17 @@ def _shown(paths: Paths) -> Contract | None:
         return Contract.model_validate(yaml_edit.load(paths.contract.read_text(encoding="utf-8"), str(paths.contract)))
     except (OSError, ValueError, InstructionError):
         return None
+
+
+def state_of(paths: Paths) -> State:
+    """Return where an exploration stands, from its journal alone.
+
+    Raises:
+        UserError: nothing has run there yet.
+    """
+    if not paths.journal.exists():
+        raise UserError(f"nothing has run in {paths.out}: start with `make explore EXP={paths.source.name}`")
+    return fold(sealed_contract(paths), journal.read(paths.journal))
 
 
 def write_sealed(paths: Paths, opened: Opened) -> None:

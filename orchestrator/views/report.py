@@ -15,14 +15,13 @@ from pathlib import Path
 from orchestrator.core import tree
 from orchestrator.core.classify import verdict
 from orchestrator.core.mutation import describe
-from orchestrator.core.state import Iteration, State, fold
+from orchestrator.core.state import Iteration, State
 from orchestrator.core.stats import noise, summarise
-from orchestrator.engine.sealing import sealed_contract
-from orchestrator.errors import UserError
+from orchestrator.engine.sealing import state_of
 from orchestrator.formats import memory
 from orchestrator.formats.entry import metric_text
 from orchestrator.paths import Paths, RunPaths
-from orchestrator.store import atomic, journal
+from orchestrator.store import atomic
 from orchestrator.views import lines
 
 BEST_NODES = 3
@@ -50,11 +49,8 @@ def write(paths: Paths) -> Path:
     Raises:
         UserError: nothing has run there yet.
     """
-    if not paths.journal.exists():
-        raise UserError(f"nothing has run in {paths.out}: start with `make explore EXP={paths.source.name}`")
-    state = fold(sealed_contract(paths), journal.read(paths.journal))
     target = paths.out / "report.html"
-    atomic.write_text(target, render(paths, state))
+    atomic.write_text(target, render(paths, state_of(paths)))
     return target
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from orchestrator.core.state import State, fold
+from orchestrator.core.state import State
 from orchestrator.engine.live import read_live
 from orchestrator.engine.publish import Views
-from orchestrator.engine.sealing import sealed_contract
-from orchestrator.errors import JournalError, UserError
+from orchestrator.engine.sealing import state_of
+from orchestrator.errors import JournalError
 from orchestrator.launch.folder import run_state
 from orchestrator.paths import Paths
 from orchestrator.store import journal
@@ -20,9 +20,7 @@ def show(paths: Paths) -> str:
     Raises:
         UserError: nothing has run there yet.
     """
-    if not paths.journal.exists():
-        raise UserError(f"nothing has run in {paths.out}: start with `make explore EXP={paths.source.name}`")
-    state = fold(sealed_contract(paths), journal.read(paths.journal))
+    state = state_of(paths)
     restored = _restore(paths, state)
     return "\n".join([*_head(state), *_tree(state), *_running(paths, state), *_foot(paths, state, restored)])
 
@@ -75,5 +73,5 @@ def _foot(paths: Paths, state: State, restored: bool) -> list[str]:
     rows = [lines.best_line(state), lines.left_line(state, total)]
     if state.alarms and state.session and state.alarms[-1].session == state.session.session:
         rows.append(f"stopped: {state.alarms[-1].sentence}")
-    views = "views written" if restored else "views left to the engine at work"
+    views = "views written" if restored else "views not written now (an engine is at work, or the folder is read-only)"
     return [*rows, f"{views}: {paths.memory}, {paths.analysis}, {paths.ucb_scores}"]

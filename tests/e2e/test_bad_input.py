@@ -66,6 +66,18 @@ def test_an_instruction_that_cannot_be_read_with_certainty_stops_and_names_its_l
     refused(home, f"instructions/toy.md:{line}")
 
 
+def test_files_that_are_no_text_files_are_named(tmp_path):
+    home = toy.make_home(tmp_path)
+    path = home / "explorations" / "toy" / "config.yaml"
+    path.unlink()
+    refused(home, "config.yaml: expected a file that can be read")
+    path.mkdir()
+    refused(home, "config.yaml: expected a file that can be read")
+    path.rmdir()
+    path.write_bytes(b"a: \xff\n")
+    refused(home, "config.yaml: expected UTF-8 text, found byte 0xff at 3")
+
+
 def test_yaml_1_2_numbers_are_numbers(tmp_path):
     home = toy.make_home(tmp_path)
     assert "learning_rate_start: 1e-4\n" in toy.CONFIG

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ import pytest
 from orchestrator.launch.local import LocalLauncher
 from orchestrator.launch.scripted import ScriptedLauncher, ScriptedRun
 from orchestrator.ports import LaunchSpec, Limits, Sandbox, Step
+from tests.toy import wait_for
 
 TOY = Path(__file__).parents[1] / "toy_child.py"
 RUN_YAML = """contract: 1
@@ -34,17 +34,6 @@ config:
     seed: 7
 data: {train: /nowhere, inputs: /nowhere}
 """
-
-
-def wait_for(condition, timeout=20.0):
-    """Return the first true answer; fails when there is none in time."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        answer = condition()
-        if answer:
-            return answer
-        time.sleep(0.01)
-    raise AssertionError(f"not within {timeout} s")
 
 
 def make_run(root, name="0003-1"):

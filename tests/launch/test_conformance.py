@@ -7,8 +7,9 @@ import pytest
 from orchestrator.launch import folder
 from orchestrator.paths import RunPaths
 from orchestrator.ports import LaunchSpec
+from tests.toy import wait_for
 
-from .conftest import Bench, make_run, read_json, toy_spec, wait_for
+from .conftest import Bench, make_run, read_json, toy_spec
 
 
 def test_a_run_ends_well(bench, tmp_path):

@@ -14,8 +14,9 @@ import pytest
 
 from orchestrator.launch import folder, local, sandbox, supervisor
 from orchestrator.ports import LaunchSpec, Step
+from tests.toy import wait_for
 
-from .conftest import make_run, processes, read_json, toy_spec, wait_for, zombies_of
+from .conftest import make_run, processes, read_json, toy_spec, zombies_of
 
 LEVELS = ("none", "landlock", "bwrap")
 

@@ -13,9 +13,10 @@ import pytest
 import yaml
 
 from orchestrator.formats import analysis_log
+from tests.toy import wait_for
 
 from .. import toy_child
-from .conftest import RUN_YAML, TOY, make_run, read_json, wait_for
+from .conftest import RUN_YAML, TOY, make_run, read_json
 
 
 def toy(run_dir, mode, *options, env=None):
