@@ -67,6 +67,74 @@ class VerdictRule(Record):
     source: str = ""
 
 
+class StrategyRule(Record):
+    """One row of the strategy table; `core.strategy` knows by its name when it holds."""
+
+    name: str
+    """`forced-branch`."""
+    condition: str
+    """As the instruction (or a boundary's rule edit) words it."""
+    action: str
+    metric: str | None = None
+    """Metric that the condition is about, by the scorer's name; null is the primary, or none."""
+    numbers: dict[str, float] = Field(default_factory=dict)
+    """Numbers read from the condition, e.g. `{"count": 3, "within": 0.05}`: `core.strategy` lists those of a name."""
+    known: bool = True
+    """Whether `core.strategy` has a predicate of that name; a row without one is shown and never triggers."""
+    block: int = 0
+    """Block at whose end the row was added or changed; 0 is the instruction's own."""
+    source: str = ""
+
+
+class DiagnosisRule(Record):
+    """One row of a diagnosis table: what the metrics of a run say together."""
+
+    conditions: tuple[Condition, ...]
+    """All must hold; `degeneracy_gap` is a metric here."""
+    diagnosis: str
+    source: str = ""
+
+
+class Gap(Record):
+    """The degeneracy gap: how much better the dynamics look than the mechanism behind them."""
+
+    minuend: str
+    """Metric of the dynamics, by the scorer's name."""
+    subtrahend: str
+    """Metric of the mechanism."""
+    untrusted_above: float = 0.3
+    """Above it the metrics of the dynamics are no evidence of learning."""
+    source: str = ""
+
+
+class Scope(Record):
+    """Code that may be edited: a file of ours, whole or one function."""
+
+    path: str
+    function: str | None = None
+    permission: str
+    source: str = ""
+
+
+class UserInstruction(Record):
+    """One item of the instruction's user instructions; it wins over frozen rules."""
+
+    text: str
+    regimes: tuple[str, ...] = ()
+    """Declared regimes that it asks for."""
+    undeclared: tuple[str, ...] = ()
+    """Values it asks for that no declared regime and no key's range holds, e.g. `n_neurons=400`."""
+    source: str = ""
+
+
+class RegimeRule(Record):
+    """One simulated system of the exploration, frozen within a block."""
+
+    name: str
+    values: dict[str, Any] = Field(default_factory=dict)
+    """`section.name` -> value, for every key that any regime sets: moving between regimes replaces all of them."""
+
+
 class Contract(Record):
     """Everything the engine enforces, in one sealed record."""
 
@@ -103,6 +171,20 @@ class Contract(Record):
     """Iterations that must support a principle before it is established."""
     block_focus: tuple[str, ...] = ()
     """The instruction's focus for block 1, 2, ...; empty when it has no plan."""
+    regimes: tuple[RegimeRule, ...] = ()
+    """In the order in which blocks take them; empty is the one system of `start`."""
+    compare: str | None = None
+    """Key in which regimes are compared: memory.md has a table for each group that differs in it alone."""
+    strategies: tuple[StrategyRule, ...] = ()
+    """Rows of the strategy table, in its order; boundaries may add to them (`State.strategies`)."""
+    diagnosis: tuple[DiagnosisRule, ...] = ()
+    """The first whose conditions all hold is a run's diagnosis."""
+    gap: Gap | None = None
+    scopes: tuple[Scope, ...] = ()
+    """Default deny: code not listed is never edited."""
+    figures: tuple[str, ...] = ()
+    """Plots that the instruction wants looked at (paths or patterns below a run)."""
+    user_instructions: tuple[UserInstruction, ...] = ()
     unmapped_sections: tuple[str, ...] = ()
     """Headings kept as prose for the scientist only."""
 

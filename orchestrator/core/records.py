@@ -73,6 +73,8 @@ class Proposal(Record):
     strategy: str
     parent_rule: str
     hypothesis: str
+    evidence: str = ""
+    """What the strategy's trigger saw, with iterations and numbers; "" when none was needed."""
 
 
 class Reflection(Record):
@@ -82,6 +84,45 @@ class Reflection(Record):
     observation: str
     next_parent: int | None
     """Node that the scientist would extend next; null is root."""
+
+
+class Principle(Record):
+    """Something learned, with the iterations that show it."""
+
+    text: str
+    regime: str
+    """Where it was seen."""
+    support: tuple[int, ...]
+    against: tuple[int, ...] = ()
+    """Iterations that contradict it."""
+
+
+class RuleEdit(Record):
+    """A change of one row of the strategy table, made at a block's end."""
+
+    op: Literal["add", "change", "remove"]
+    strategy: str
+    condition: str = ""
+    action: str = ""
+    reason: str
+    """Measured evidence for the edit."""
+
+
+class Boundary(Record):
+    """The end of a block: what it showed, how the rules change, and what the next block is for."""
+
+    block: int = Field(ge=1)
+    """The block that ends."""
+    summary: tuple[str, ...]
+    """Two or three lines."""
+    rules: tuple[RuleEdit, ...] = ()
+    regime: str
+    """Of the next block."""
+    focus: str
+    """Of the next block."""
+    focus_keys: tuple[str, ...] = ()
+    """Keys (`section.name`) that the next block looks at first."""
+    hypothesis: str
 
 
 class Turn(Record):
@@ -95,6 +136,12 @@ class Turn(Record):
     proposals: tuple[Proposal, ...] = ()
     emerging: tuple[str, ...] = ()
     """New content of memory.md's last section."""
+    principles: tuple[Principle, ...] = ()
+    """All that hold now, in place of those of earlier turns; empty leaves them."""
+    acknowledged: tuple[str, ...] = ()
+    """How each user instruction in force is honoured, in their order."""
+    boundary: Boundary | None = None
+    """Present in the turn that ends a block, and only there."""
 
 
 def canonical(value: Any) -> str:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from orchestrator.core import configs
-from orchestrator.core.contract import Contract
+from orchestrator.core import configs, strategy_rows
+from orchestrator.core.contract import Contract, RegimeRule, StrategyRule
 from orchestrator.core.events import (
     Alarm,
     Event,
@@ -23,7 +23,17 @@ from orchestrator.core.events import (
     Session,
     Turned,
 )
-from orchestrator.core.records import RETRIED, Config, Metric, Outcome, Proposal, Reflection, Turn
+from orchestrator.core.records import (
+    RETRIED,
+    Boundary,
+    Config,
+    Metric,
+    Outcome,
+    Principle,
+    Proposal,
+    Reflection,
+    Turn,
+)
 
 
 @dataclass
@@ -107,6 +117,9 @@ class State:
     nodes: dict[int, Node] = field(default_factory=dict)
     ideas: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     """Idea -> its iterations over all blocks: they are pooled."""
+    boundaries: dict[int, Boundary] = field(default_factory=dict)
+    """Ended blocks."""
+    principles: tuple[Principle, ...] = ()
     refusals: list[Refused] = field(default_factory=list)
     alarms: list[Alarm] = field(default_factory=list)
     notes: list[Human] = field(default_factory=list)
@@ -163,6 +176,9 @@ class State:
             self._propose(proposal, turn.turn)
         for reflection in turn.reflections:
             self._iteration(reflection.iteration).reflection = reflection
+        if turn.boundary is not None:
+            self.boundaries[turn.boundary.block] = turn.boundary
+        self.principles = turn.principles or self.principles
         self.turns.append(turn)
 
     def _propose(self, proposal: Proposal, turn: int) -> None:
@@ -191,6 +207,33 @@ class State:
             raise ValueError(f"iteration {proposal.iteration}: parent and mutation do not give the recorded config")
         seeds = {"training.seed": proposal.training_seed, "simulation.seed": proposal.simulation_seed}
         return configs.with_values(config, seeds)
+
+    # Blocks, rules and regimes
+
+    @property
+    def block(self) -> int:
+        """Return the block that the next iteration belongs to."""
+        return self.block_of(self.last_iteration + 1)
+
+    @property
+    def strategies(self) -> tuple[StrategyRule, ...]:
+        """Rows of the strategy table in force: the instruction's, as the ended blocks' rule edits left them."""
+        rows = self.contract.strategies
+        for block, boundary in sorted(self.boundaries.items()):
+            rows = strategy_rows.edited(rows, boundary.rules, block)
+        return rows
+
+    def regime_of(self, block: int) -> RegimeRule | None:
+        """Return the regime of a block, or None when the exploration declares none.
+
+        The boundary before a block names it; without one the regimes are taken in their order, then from the start.
+        """
+        regimes = self.contract.regimes
+        if not regimes:
+            return None
+        before = self.boundaries.get(block - 1)
+        named = next((r for r in regimes if before is not None and r.name == before.regime), None)
+        return named or regimes[(block - 1) % len(regimes)]
 
     # What is to be done, in one place: every reader asks these.
 
