@@ -67,9 +67,11 @@ class Driver:
         self.state.apply(event)
 
     def turn(self, n=1, scientist=None):
-        """Take one turn of the offline scientist."""
+        """Take one turn of the offline scientist; a turn that ends a block is followed by the next one."""
         turn = (scientist or OfflineScientist()).propose(self.state, n)
         self.add(Turned(turn=turn))
+        if turn.boundary is not None:
+            return self.turn(n, scientist)
         return turn
 
     def end(self, iteration, value=None, outcome="ok", **fields):

@@ -63,11 +63,33 @@ class RegimeReady(Record):
     regime: str
     """Sha of system, simulation section, profile and generator version."""
     name: str
+    regime_name: str = ""
+    """Of exploration.yaml's regimes; "" when it declares none."""
+    simulation_seed: int | None = None
+    """The draw."""
+    unfit: str = ""
+    """Why another draw is taken in place of this one (rule `draws` of exploration.yaml); "" when it is fit."""
     preflight: dict[str, Any]
 
     @property
     def key(self) -> str:
         return f"regime:{self.regime}"
+
+
+class Amended(Record):
+    """A person changed the instruction, config.yaml or exploration.yaml; the new contract holds from here on."""
+
+    type: Literal["amended"] = "amended"
+    number: int
+    contract_sha: str
+    contract: dict[str, Any]
+    instruction: str
+    diff: str
+    """Unified diff of the changed files."""
+
+    @property
+    def key(self) -> str:
+        return f"amended:{self.number}"
 
 
 class Turned(Record):
@@ -127,6 +149,8 @@ class RunEnded(Record):
     metrics: dict[str, Metric] = Field(default_factory=dict)
     keys_idle: dict[str, str] = Field(default_factory=dict)
     """Config keys that could not act in this run, with the reason."""
+    marks: tuple[str, ...] = ()
+    """Sentences that stand beside every number of this run (legacy switches)."""
     result_sha: str = ""
     seconds: float = 0.0
 
@@ -163,7 +187,7 @@ class Human(Record):
         return f"human:{self.number}"
 
 
-Body = Opened | Session | RegimeReady | Turned | Refused | RunReserved | RunEnded | Alarm | Human
+Body = Opened | Session | RegimeReady | Amended | Turned | Refused | RunReserved | RunEnded | Alarm | Human
 
 
 class Event(Record):

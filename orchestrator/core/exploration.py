@@ -43,6 +43,17 @@ class Regime(Record):
     """Overrides of the config's `simulation` section."""
 
 
+class Draws(Record):
+    """When a regime's draw (simulation seed) is replaced by the next one, before its first run."""
+
+    tries: int = Field(default=1, ge=1, le=20)
+    """Draws that are prepared and measured at most; of draws that are all unfit, the best-conditioned is taken."""
+    ceiling: float | None = None
+    """Least value of the primary metric that the data must allow (the preflight's ceiling)."""
+    condition: float | None = Field(default=None, gt=1)
+    """Greatest condition number of the sent activity."""
+
+
 class Stop(Record):
     """When to stop before the iterations are used up."""
 
@@ -93,6 +104,7 @@ class Exploration(Record):
     """Name -> overrides of budget keys, e.g. `claude.data_augmentation_loop: 25`. `full` needs no entry."""
     regimes: tuple[Regime, ...] = Field(default=(), max_length=1)
     """Null or one now; more are not honoured yet."""
+    draws: Draws = Draws()
     slots: Literal[1] = 1
     """Runs at the same time; more than 1 is not honoured yet."""
     launcher: Literal["local"] = "local"

@@ -119,6 +119,9 @@ def _check_lineage(state: State, proposal: Proposal) -> None:
     for name, node in (("parent", proposal.parent), ("replicate_of", proposal.mutation.replicate_of)):
         if node is not None and node not in state.nodes:
             raise RefusedError(f"{name}={node} refused: no such node; nodes of this block: {known or 'none, use root'}")
+    copied = proposal.mutation.replicate_of
+    if copied is not None and state.nodes[copied].block != block:
+        raise RefusedError(f"replicate_of={copied} refused: it is of another block; nodes of this block: {known}")
     if proposal.parent is not None and state.nodes[proposal.parent].block != block:
         raise RefusedError(f"parent={proposal.parent} refused: it is of another block; nodes of this block: {known}")
 

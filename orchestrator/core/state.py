@@ -6,6 +6,7 @@ journal; an event whose natural key was seen before changes nothing.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,6 +14,7 @@ from orchestrator.core import configs, strategy_rows
 from orchestrator.core.contract import Contract, RegimeRule, StrategyRule
 from orchestrator.core.events import (
     Alarm,
+    Amended,
     Event,
     Human,
     Opened,
@@ -112,6 +114,8 @@ class State:
     opened: Opened | None = None
     session: Session | None = None
     regimes: list[RegimeReady] = field(default_factory=list)
+    amendments: list[tuple[int, Amended]] = field(default_factory=list)
+    """With their sequence numbers."""
     turns: list[Turn] = field(default_factory=list)
     iterations: dict[int, Iteration] = field(default_factory=dict)
     nodes: dict[int, Node] = field(default_factory=dict)
@@ -119,6 +123,8 @@ class State:
     """Idea -> its iterations over all blocks: they are pooled."""
     boundaries: dict[int, Boundary] = field(default_factory=dict)
     """Ended blocks."""
+    boundary_seq: dict[int, int] = field(default_factory=dict)
+    """Ended block -> sequence number of the turn that ended it."""
     principles: tuple[Principle, ...] = ()
     refusals: list[Refused] = field(default_factory=list)
     alarms: list[Alarm] = field(default_factory=list)
@@ -127,11 +133,16 @@ class State:
 
     @cached_property
     def n_iter_block(self) -> int:
+        """Length of a block; an amended contract cannot change it."""
         return self.contract.n_iter_block
 
     def block_of(self, iteration: int) -> int:
         """Return the 1-based block of an iteration."""
         return (iteration - 1) // self.n_iter_block + 1
+
+    def first_of(self, block: int) -> int:
+        """Return the first iteration of a block."""
+        return (block - 1) * self.n_iter_block + 1
 
     def apply(self, event: Event) -> None:
         """Fold one event. Raises ValueError when it contradicts what came before (discard the state then)."""
@@ -144,8 +155,12 @@ class State:
                     self.session = body
                 case RegimeReady():
                     self.regimes.append(body)
+                case Amended():
+                    self._amend(event.seq, body)
                 case Turned():
                     self._turn(body.turn)
+                    if body.turn.boundary is not None:
+                        self.boundary_seq[body.turn.boundary.block] = event.seq
                 case Refused():
                     self.refusals.append(body)
                 case RunReserved():
@@ -170,6 +185,13 @@ class State:
             if attempt.number == number:
                 return attempt
         raise ValueError(f"attempt {number} of iteration {iteration} was never reserved")
+
+    def _amend(self, seq: int, body: Amended) -> None:
+        contract = Contract.model_validate(body.contract)
+        if contract.n_iter_block != self.n_iter_block:
+            raise ValueError("an amended contract has another n_iter_block")
+        self.contract = contract
+        self.amendments.append((seq, body))
 
     def _turn(self, turn: Turn) -> None:
         for proposal in turn.proposals:
@@ -198,15 +220,21 @@ class State:
         mutation = proposal.mutation
         if mutation.replicate_of is not None:
             base = self.nodes[mutation.replicate_of].config
-        elif proposal.base is not None:
-            base = self.nodes[proposal.base].config
         else:
-            base = self.opened.start
+            base = self.base_config(proposal.base, self.block_of(proposal.iteration))
         config = configs.apply(base, mutation.changes)
         if configs.idea_sha(config) != proposal.config_sha:
             raise ValueError(f"iteration {proposal.iteration}: parent and mutation do not give the recorded config")
         seeds = {"training.seed": proposal.training_seed, "simulation.seed": proposal.simulation_seed}
         return configs.with_values(config, seeds)
+
+    def base_config(self, base: int | None, block: int) -> Config:
+        """Return the config that a proposal of `block` starts from: a node's, or the start's, in the block's regime."""
+        if self.opened is None:
+            raise ValueError("a proposal before `opened`")
+        config = self.nodes[base].config if base is not None else self.opened.start
+        regime = self.regime_of(block)
+        return configs.with_values(config, regime.values) if regime else config
 
     # Blocks, rules and regimes
 
@@ -214,6 +242,18 @@ class State:
     def block(self) -> int:
         """Return the block that the next iteration belongs to."""
         return self.block_of(self.last_iteration + 1)
+
+    @property
+    def block_shown(self) -> int:
+        """Return the block that people look at: the one in progress until it is ended, then the next."""
+        return self.block if self.block == 1 or self.block - 1 in self.boundaries else self.block - 1
+
+    @property
+    def closing(self) -> int | None:
+        """Return the block that is to be ended: all its iterations are proposed and final; None when there is none."""
+        block = self.block - 1
+        complete = block >= 1 and self.last_iteration + 1 == self.first_of(self.block) and not self.open_iterations
+        return block if complete and block not in self.boundaries else None
 
     @property
     def strategies(self) -> tuple[StrategyRule, ...]:
@@ -234,6 +274,24 @@ class State:
         before = self.boundaries.get(block - 1)
         named = next((r for r in regimes if before is not None and r.name == before.regime), None)
         return named or regimes[(block - 1) % len(regimes)]
+
+    def regime_name(self, block: int) -> str:
+        """Return the name of a block's regime, "" when none is declared: trees and noise of two names never mix."""
+        regime = self.regime_of(block)
+        return regime.name if regime else ""
+
+    def draw(self, block: int) -> int | None:
+        """Return the simulation seed that a block's nodes are compared on, or None before its data are prepared.
+
+        Before the block's first proposal it is the regime's first draw that is fit, or the best of those tried.
+        """
+        first = self.iterations.get(self.first_of(block))
+        if first is not None:
+            return first.proposal.simulation_seed
+        name = self.regime_name(block)
+        tried = [r for r in self.regimes if r.regime_name == name and r.simulation_seed is not None]
+        fit = [r for r in tried if not r.unfit] or sorted(tried, key=_poverty)
+        return fit[0].simulation_seed if fit else None
 
     # What is to be done, in one place: every reader asks these.
 
@@ -259,6 +317,12 @@ class State:
     @property
     def sessions(self) -> int:
         return self.session.session if self.session else 0
+
+
+def _poverty(regime: RegimeReady) -> float:
+    """Return how poor a draw's data are: its condition number."""
+    value = (regime.preflight.get("activity") or {}).get("condition_number")
+    return float(value) if isinstance(value, int | float) else math.inf
 
 
 def fold(contract: Contract, events: list[Event]) -> State:

@@ -31,9 +31,9 @@ class Noise(Record):
 
 
 def values(state: State, node: Node, metric: str) -> list[Metric]:
-    """Return the metric of each finished run of a node's idea, over all blocks, in the order of the iterations."""
-    its = [state.iterations[i] for i in state.ideas[node.idea]]
-    return [it.metric(metric) for it in its if it.final is not None]
+    """Return the metric of each finished run of a node's idea on its block's draw, over all blocks, oldest first."""
+    its, draw = [state.iterations[i] for i in state.ideas[node.idea]], state.draw(node.block)
+    return [it.metric(metric) for it in its if it.final is not None and it.proposal.simulation_seed == draw]
 
 
 def summarise(state: State, node: Node, metric: str) -> Summary:
@@ -49,13 +49,21 @@ def summarise(state: State, node: Node, metric: str) -> Summary:
     return Summary(mean=mean, n=len(numbers), standard_error=math.sqrt(variance / len(numbers)))
 
 
-def noise(state: State, metric: str) -> Noise:
-    """Return the noise floor: the standard deviation pooled over all ideas with replicates.
+def noise(state: State, metric: str, block: int | None = None) -> Noise:
+    """Return the noise floor of a block's regime: the standard deviation pooled over its ideas with replicates.
 
     Runs of one idea on different draws (`simulation.seed`) are not replicates of each other; the pool is per draw.
+
+    Args:
+        state: the fold.
+        metric: by the scorer's name.
+        block: null is the block shown (`State.block_shown`).
     """
     squares, degrees = 0.0, 0
+    regime = state.regime_name(state.block_shown if block is None else block)
     for iterations in state.ideas.values():
+        if len(iterations) < 2 or state.regime_name(state.iterations[iterations[0]].block) != regime:
+            continue
         draws: dict[int, list[float]] = {}
         for i in iterations:
             value = state.iterations[i].metric(metric).value

@@ -82,16 +82,36 @@ def scores(state: State, block: int) -> list[Score]:
 
 
 def best(state: State, block: int | None = None) -> Node | None:
-    """Return the best node (of a block, or of all), ties to the lower id.
+    """Return the best node of a block, or (null) of all blocks in the regime of the block shown; ties to the lower id.
 
     Ranked by the mean reward less one standard error, sd / sqrt(n) with the pooled noise floor, so that one lucky run
     does not outrank a config that was good twice. While no replicate has run, by the mean.
     """
+    if block is not None:
+        return _best(state, {block})
+    return best_in_regime(state, state.regime_name(state.block_shown))
+
+
+def best_in_regime(state: State, regime: str) -> Node | None:
+    """Return the best node of all blocks in a regime (by name)."""
+    return _best(state, {b for b in range(1, state.block + 1) if state.regime_name(b) == regime})
+
+
+def carried(state: State) -> Node | None:
+    """Return the node that a new block starts from: the best in its regime, else the best of the block before.
+
+    A config carried into a new regime is a new node there (parent=root).
+    """
+    own = best_in_regime(state, state.regime_name(state.block))
+    return own or best_in_regime(state, state.regime_name(max(1, state.block - 1)))
+
+
+def _best(state: State, blocks: set[int]) -> Node | None:
     rule = state.contract.primary
-    sd = noise(state, rule.name).sd or 0.0
+    sd = noise(state, rule.name, min(blocks)).sd or 0.0 if blocks else 0.0
     ranked = []
     for node in state.nodes.values():
-        if block in (None, node.block):
+        if node.block in blocks:
             summary = summarise(state, node, rule.name)
             if summary.mean is not None:
                 ranked.append((sd / math.sqrt(summary.n) - reward(rule, summary.mean), node.id))

@@ -31,6 +31,7 @@ class Verdict:
         self.outcome, self.sentence, self.cause = outcome, sentence, cause or outcome
         self.metrics: dict[str, Metric] = rest.get("metrics", {})
         self.keys_idle: dict[str, str] = rest.get("keys_idle", {})
+        self.marks: tuple[str, ...] = rest.get("marks", ())
         self.result_sha: str = rest.get("result_sha", "")
 
 
@@ -123,6 +124,7 @@ def _result(setup: Setup, run: RunPaths) -> Verdict:
         result = json.loads(data)
         metrics = {k: Metric.model_validate(v) for k, v in result["metrics"].items()}
         idle = {str(k): str(v) for k, v in dict(result.get("keys_idle", {})).items()}
+        marks = tuple(str(m) for m in result.get("marks", ()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return _rejected(run, f"result.json cannot be read ({error})")
     if result.get("analysis_log_sha256") not in (None, hashlib.sha256(log).hexdigest()):
@@ -132,7 +134,7 @@ def _result(setup: Setup, run: RunPaths) -> Verdict:
         if name in found and not _agree(found[name], metric, _format(setup, name)):
             told = f"{name} is {_shown(found[name])} in analysis.log and {_shown(metric)} in result.json"
             return _rejected(run, told)
-    return _with_primary(setup, run, metrics, idle, hashlib.sha256(data).hexdigest())
+    return _with_primary(setup, run, metrics, idle, hashlib.sha256(data).hexdigest(), marks=marks)
 
 
 def _with_primary(
@@ -142,13 +144,14 @@ def _with_primary(
     idle: dict[str, str],
     sha: str,
     unread: list[str] | None = None,
+    marks: tuple[str, ...] = (),
 ) -> Verdict:
     primary = setup.contract.primary.name
     if primary not in metrics:
         named = ", ".join(sorted(metrics)) or "nothing"
         lines = f"; lines that are no metric: {unread[:3]}" if unread else ""
         return _rejected(run, f"no {primary} among the metrics; found {named}{lines}")
-    return Verdict("ok", "", "ok", metrics=metrics, keys_idle=idle, result_sha=sha)
+    return Verdict("ok", "", "ok", metrics=metrics, keys_idle=idle, result_sha=sha, marks=marks)
 
 
 def _rejected(run: RunPaths, why: str) -> Verdict:

@@ -14,9 +14,9 @@ import time
 from datetime import UTC, datetime
 
 from orchestrator import __version__
-from orchestrator.core import configs, mutation, stopping
+from orchestrator.core import boundary, configs, mutation, stopping
 from orchestrator.core.events import Alarm, Body, Opened, Refused, RunEnded, RunReserved, Session, Turned
-from orchestrator.core.records import Turn
+from orchestrator.core.records import Config, Turn
 from orchestrator.core.state import Attempt, Iteration, State
 from orchestrator.engine import evaluate, orders, regimes
 from orchestrator.engine.context import Adapters, Live, Observer, Setup
@@ -174,6 +174,7 @@ class Explorer:
                 lost=lost,
                 metrics=verdict.metrics,
                 keys_idle=verdict.keys_idle,
+                marks=verdict.marks,
                 result_sha=verdict.result_sha,
                 seconds=round(sum(record.seconds.values()), 3) if record else 0.0,
             )
@@ -218,15 +219,16 @@ class Explorer:
 
     def _turn(self, iterations: int) -> int | None:
         """Take one turn if something is to be judged or proposed; return an exit code when all is done."""
-        free = self.adapters.slots - len(self.state.open_iterations)
-        n = max(0, min(free, iterations - self.state.last_iteration))
-        reason = self._enough() if n else None
-        if reason:
-            n = 0
-            if not self.state.unreflected and not self.state.open_iterations:
-                self.observer.say(f"stopped by exploration.yaml: {reason}")
+        if self.state.closing is not None:
+            self._append(Turned(turn=self._accepted(0)))
+            return None
+        n = self._wanted(iterations)
         if not n and not self.state.unreflected:
             return None if self.state.open_iterations else EXIT_DONE
+        if n and not self.state.open_iterations:
+            code = self._draws()
+            if code is not None or self.stopping:
+                return code
         turn = self._accepted(n)
         self._append(Turned(turn=turn))
         if n and not turn.proposals and not self.state.open_iterations:
@@ -234,6 +236,39 @@ class Explorer:
                 "exhausted",
                 "nothing untried is left inside the instruction's ranges; widen a range or start a new exploration",
             )
+        return None
+
+    def _wanted(self, iterations: int) -> int:
+        """Return how many proposals to ask for."""
+        free = self.adapters.slots - len(self.state.open_iterations)
+        n = max(0, min(free, iterations - self.state.last_iteration))
+        reason = self._enough() if n else None
+        if reason and not self.state.unreflected and not self.state.open_iterations:
+            self.observer.say(f"stopped by exploration.yaml: {reason}")
+        return 0 if reason else n
+
+    def _draws(self) -> int | None:
+        """Prepare the data of a block that begins: draw after draw, until one is fit by the rule of exploration.yaml.
+
+        Returns an exit code when a person is needed.
+        """
+        block = self.state.block
+        while self.state.last_iteration + 1 == self.state.first_of(block):
+            config = self.state.base_config(None, block)
+            name = self.state.regime_name(block)
+            tried = [r for r in self.state.regimes if r.regime_name == name and r.simulation_seed is not None]
+            if any(not r.unfit for r in tried) or len(tried) >= self.setup.spec.draws.tries or self.setup.spec.command:
+                return None
+            seed = configs.get(config, "simulation.seed") + len(tried)
+            try:
+                self._regime(configs.with_values(config, {"simulation.seed": seed}), block)
+            except NeedsPersonError as error:
+                return self._alarm("preflight", str(error))
+            except regimes.Stopped:
+                return None
+            found = self.state.regimes[-1]
+            if found.unfit:
+                self.observer.say(f"draw {found.simulation_seed} of {name or 'this system'} is unfit: {found.unfit}")
         return None
 
     def _enough(self) -> str | None:
@@ -261,6 +296,7 @@ class Explorer:
     def _check(self, turn: Turn, n: int) -> Turn:
         if len(turn.proposals) > n:
             raise RefusedError(f"{len(turn.proposals)} proposals refused: {n} slot(s) are free")
+        boundary.check(self.state, turn)
         for i, proposal in enumerate(turn.proposals):
             mutation.check(self.state, proposal, turn.proposals[:i])
         return turn
@@ -272,7 +308,7 @@ class Explorer:
             if it.attempts and it.attempts[-1].ended is None:
                 continue
             try:
-                self._regime(it)
+                self._regime(self.state.config_of(it.proposal), it.block, it.proposal.code)
             except NeedsPersonError as error:
                 return self._alarm("preflight", str(error))
             except regimes.Stopped:
@@ -303,16 +339,21 @@ class Explorer:
                 return attempt.number
         return None
 
-    def _regime(self, it: Iteration) -> None:
-        config = self.state.config_of(it.proposal)
+    def _regime(self, config: Config, block: int, code: str | None = None) -> None:
+        """Have the data that a config trains on; a regime that was not ready before becomes an event."""
         sha = orders.regime_sha(self.setup, config)
         known = any(r.regime == sha for r in self.state.regimes)
         if known and (self.setup.spec.command or self.setup.paths.regime(sha).preflight.exists()):
             return
         if not self.setup.spec.command:
             seed = configs.get(config, "simulation.seed")
-            self.observer.say(f"simulation seed {seed}: generating data, then measuring oracle, null and ceiling")
-        found = regimes.ready(self.setup, self.adapters, config, it.proposal.code, self._pause)
+            name = self.state.regime_name(block)
+            told = f"{name}, simulation seed {seed}" if name else f"simulation seed {seed}"
+            self.observer.say(f"{told}: generating data, then measuring oracle, null and ceiling")
+        assert self.state.opened is not None
+        tree = code or self.state.opened.code
+        named = self.state.regime_name(block)
+        found = regimes.ready(self.setup, self.adapters, config, tree, self._pause, named)
         if not known:
             self._append(found)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from orchestrator.core.contract import MetricRule
 from orchestrator.core.events import RegimeReady
+from orchestrator.core.exploration import Draws
 from orchestrator.core.records import Config
 from orchestrator.engine import orders
 from orchestrator.engine.context import Adapters, Setup
@@ -25,17 +26,20 @@ class Stopped(Exception):
     """A person asked to stop while data were generated."""
 
 
-def ready(setup: Setup, adapters: Adapters, config: Config, code: str, go_on: Callable[[], bool]) -> RegimeReady:
-    """Return the regime that a config trains on, generating its data when they are not there.
+def ready(
+    setup: Setup, adapters: Adapters, config: Config, code: str, go_on: Callable[[], bool], named: str = ""
+) -> RegimeReady:
+    """Return the regime (named in exploration.yaml or not) that a config trains on, generating its data if need be.
 
     Raises:
         NeedsPersonError: the generator failed, the data guard refused the data, or the oracle does not score 1.
         Stopped: `go_on` returned False.
     """
     sha = orders.regime_sha(setup, config)
-    name = f"seed {config['simulation'].get('seed', '?')}"
+    seed = config["simulation"].get("seed")
+    name = f"{named}, seed {seed}" if named else f"seed {seed}"
     if setup.spec.command:
-        return RegimeReady(regime=sha, name="own trainer", preflight={})
+        return RegimeReady(regime=sha, name=named or "own trainer", regime_name=named, preflight={})
     path = setup.paths.regime(sha).preflight
     if not path.exists():
         _generate(setup, adapters, config, code, go_on)
@@ -46,7 +50,19 @@ def ready(setup: Setup, adapters: Adapters, config: Config, code: str, go_on: Ca
     reason = refusal(preflight, setup.contract.primary)
     if reason:
         raise NeedsPersonError(f"regime {sha[:12]} ({name}) is not fit to be explored: {reason}. See {path}")
-    return RegimeReady(regime=sha, name=name, preflight=preflight)
+    why = unfit(preflight, setup.contract.primary.name, setup.spec.draws)
+    return RegimeReady(regime=sha, name=name, regime_name=named, simulation_seed=seed, unfit=why, preflight=preflight)
+
+
+def unfit(preflight: dict[str, Any], primary: str, rule: Draws) -> str:
+    """Return why a draw's data are too poor to be explored by the rule of exploration.yaml, or ""."""
+    ceiling = preflight.get("ceiling", {}).get(primary)
+    condition = preflight.get("activity", {}).get("condition_number")
+    if rule.ceiling is not None and (ceiling is None or ceiling < rule.ceiling):
+        return f"its data-limited ceiling of {primary} is {ceiling} (rule draws.ceiling: {rule.ceiling:g})"
+    if rule.condition is not None and condition is not None and condition > rule.condition:
+        return f"its condition number is {condition:.3g} (rule draws.condition: {rule.condition:g})"
+    return ""
 
 
 def refusal(preflight: dict[str, Any], primary: MetricRule) -> str | None:

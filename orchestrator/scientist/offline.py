@@ -21,7 +21,7 @@ from orchestrator.core import configs, tree
 from orchestrator.core.classify import holds
 from orchestrator.core.contract import KeyRule
 from orchestrator.core.mutation import describe, number
-from orchestrator.core.records import Mutation, Proposal, Reflection, Turn
+from orchestrator.core.records import Boundary, Mutation, Proposal, Reflection, Turn
 from orchestrator.core.state import Iteration, Node, State
 from orchestrator.core.stats import noise, summarise
 from orchestrator.formats.entry import idle_keys
@@ -38,6 +38,8 @@ class OfflineScientist:
         proposals: list[Proposal] = []
         first = state.block_of(state.last_iteration + 1)
         waits = any(it.block < first for it in state.open_iterations)
+        if state.closing is not None:
+            n = 0
         for iteration in range(state.last_iteration + 1, state.last_iteration + 1 + n):
             proposal = None if waits or state.block_of(iteration) != first else _next(state, iteration, proposals)
             if proposal is None:
@@ -51,12 +53,21 @@ class OfflineScientist:
             reflections=tuple(_reflect(state, it, leader) for it in state.unreflected),
             proposals=tuple(proposals),
             emerging=tuple(_emerging(state)),
+            boundary=_boundary(state),
         )
 
 
 def _leader_by_ucb(state: State) -> int | None:
     ranked = tree.scores(state, state.block_of(max(state.last_iteration, 1)))
     return ranked[0].node if ranked else None
+
+
+def _boundary(state: State) -> Boundary | None:
+    if state.closing is None:
+        return None
+    regimes = state.contract.regimes
+    following = regimes[state.closing % len(regimes)].name if regimes else ""
+    return Boundary(block=state.closing, summary=("ended",), regime=following, focus="all free keys", hypothesis="none")
 
 
 # Proposals
@@ -88,15 +99,21 @@ def _proposal(state: State, iteration: int, **fields: object) -> Proposal:
         "iteration": iteration,
         "code": state.opened.code,
         "training_seed": configs.get(start, "training.seed"),
-        "simulation_seed": configs.get(start, "simulation.seed"),
+        "simulation_seed": _draw(state, iteration),
     }
     return Proposal.model_validate(defaults | fields)
 
 
+def _draw(state: State, iteration: int) -> int:
+    assert state.opened is not None
+    draw = state.draw(state.block_of(iteration))
+    return int(configs.get(state.opened.start, "simulation.seed")) if draw is None else draw
+
+
 def _baseline(state: State, iteration: int) -> Proposal:
     assert state.opened is not None
-    carried = tree.best(state)
-    config = carried.config if carried else state.opened.start
+    carried = tree.carried(state)
+    config = state.base_config(carried.id if carried else None, state.block_of(iteration))
     seed = _next_seed(state, carried, []) if carried else configs.get(config, "training.seed")
     return _proposal(
         state,
