@@ -12,7 +12,7 @@ RUN_OPTIONS = $(call QUOTE,$(ROOT),--root) $(call QUOTE,$(PROFILE),--profile) $(
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
-	@echo "variables: EXP ITERATIONS SCIENTIST PROFILE SLOTS LAUNCHER SEED ROOT FRESH FROM FILE"
+	@echo "variables: EXP ITERATIONS SCIENTIST PROFILE SLOTS LAUNCHER SEED ROOT FRESH FROM FILE BLOCK"
 
 setup: $(STAMP) ## build .venv from constraints.txt (done by the other targets when needed)
 
@@ -30,8 +30,8 @@ explore: need-exp $(STAMP) ## open or continue an exploration: EXP=sparse_gnn [I
 	@$(BIN)/python -m orchestrator explore $(call QUOTE,$(EXP)) $(call QUOTE,$(ITERATIONS),--iterations) \
 		$(if $(filter-out 0,$(FRESH)),--fresh) $(call QUOTE,$(FROM),--from) $(RUN_OPTIONS)
 
-resume: need-exp $(STAMP) ## continue to the total asked for last: EXP=
-	@$(BIN)/python -m orchestrator resume $(call QUOTE,$(EXP)) $(RUN_OPTIONS)
+resume: need-exp $(STAMP) ## continue to the total asked for last: EXP= [BLOCK=n: again from the end of block n]
+	@$(BIN)/python -m orchestrator resume $(call QUOTE,$(EXP)) $(call QUOTE,$(BLOCK),--block) $(RUN_OPTIONS)
 
 status: need-exp $(STAMP) ## tree, best, run in flight; restores memory.md, analysis.md, ucb_scores.txt: EXP=
 	@$(BIN)/python -m orchestrator status $(call QUOTE,$(EXP)) $(call QUOTE,$(ROOT),--root)

@@ -52,6 +52,9 @@ def parser() -> argparse.ArgumentParser:
     explore.add_argument("--from", dest="origin", metavar="EXP:ITER", help="start from another exploration's node")
     resume = commands.add_parser("resume", help="continue to the total asked for last")
     _common(resume)
+    resume.add_argument(
+        "--block", type=_count, metavar="N", help="start again from the end of block N; what came later is set aside"
+    )
     for command in (explore, resume):
         command.add_argument("--scientist", choices=("offline",), help="who decides (default: offline)")
         command.add_argument("--profile", help="profile of exploration.yaml (default: full with a GPU, else cpu)")
@@ -125,6 +128,13 @@ def resume(arguments: argparse.Namespace) -> int:
     if total is None:
         start = f"make explore EXP={setup.name}{_root(arguments)}"
         raise errors.UserError(f"nothing to resume in {setup.paths.out}: start with `{start}`")
+    if arguments.block:
+        from orchestrator.engine.snapshots import start_again
+        from orchestrator.launch.local import LocalLauncher
+
+        aside, total = start_again(setup.paths, arguments.block, LocalLauncher())
+        print(f"starting again from the end of block {arguments.block}; all that came later is kept in {aside}")
+        setup = opening.load(arguments.home, arguments.name, opening.Wishes.of(arguments))
     return _run(setup, arguments, total)
 
 

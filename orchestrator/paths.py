@@ -145,6 +145,10 @@ class Paths:
     def best(self) -> Path:
         return self.out / "best.yaml"
 
+    def block(self, number: int) -> Path:
+        """Snapshot of an ended block."""
+        return self.out / "blocks" / f"{number:03d}"
+
     @property
     def code(self) -> Path:
         return self.out / "code"

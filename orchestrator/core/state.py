@@ -150,30 +150,38 @@ class State:
         if body.key not in self.seen:
             match body:
                 case Opened():
-                    self.opened = body
+                    self._open(body)
                 case Session():
                     self.session = body
-                case RegimeReady():
-                    self.regimes.append(body)
                 case Amended():
                     self._amend(event.seq, body)
                 case Turned():
-                    self._turn(body.turn)
-                    if body.turn.boundary is not None:
-                        self.boundary_seq[body.turn.boundary.block] = event.seq
-                case Refused():
-                    self.refusals.append(body)
+                    self._turn(body.turn, event.seq)
                 case RunReserved():
                     attempt = Attempt(body.attempt, body.session, body.resumes)
                     self._iteration(body.iteration).attempts.append(attempt)
                 case RunEnded():
                     self._attempt(body.iteration, body.attempt).ended = body
-                case Alarm():
-                    self.alarms.append(body)
-                case Human():
-                    self.notes.append(body)
+                case RegimeReady() | Refused() | Alarm() | Human():
+                    self._list(body)
             self.seen.add(body.key)
         self.seq = event.seq
+
+    def _open(self, body: Opened) -> None:
+        self.opened = body
+        if body.contract:
+            self.contract = Contract.model_validate(body.contract)
+
+    def _list(self, body: RegimeReady | Refused | Alarm | Human) -> None:
+        match body:
+            case RegimeReady():
+                self.regimes.append(body)
+            case Refused():
+                self.refusals.append(body)
+            case Alarm():
+                self.alarms.append(body)
+            case Human():
+                self.notes.append(body)
 
     def _iteration(self, number: int) -> Iteration:
         if number not in self.iterations:
@@ -193,13 +201,14 @@ class State:
         self.contract = contract
         self.amendments.append((seq, body))
 
-    def _turn(self, turn: Turn) -> None:
+    def _turn(self, turn: Turn, seq: int) -> None:
         for proposal in turn.proposals:
             self._propose(proposal, turn.turn)
         for reflection in turn.reflections:
             self._iteration(reflection.iteration).reflection = reflection
         if turn.boundary is not None:
             self.boundaries[turn.boundary.block] = turn.boundary
+            self.boundary_seq[turn.boundary.block] = seq
         self.principles = turn.principles or self.principles
         self.turns.append(turn)
 

@@ -18,8 +18,9 @@ from orchestrator.core import boundary, configs, mutation, stopping
 from orchestrator.core.events import Alarm, Body, Opened, Refused, RunEnded, RunReserved, Session, Turned
 from orchestrator.core.records import Config, Turn
 from orchestrator.core.state import Attempt, Iteration, State
-from orchestrator.engine import evaluate, orders, regimes
+from orchestrator.engine import evaluate, orders, regimes, snapshots
 from orchestrator.engine.context import Adapters, Live, Observer, Setup
+from orchestrator.engine.inputs import Inputs
 from orchestrator.engine.live import read_live
 from orchestrator.engine.publish import Views
 from orchestrator.engine.sealing import code_in_use
@@ -30,6 +31,7 @@ from orchestrator.errors import (
     JournalError,
     NeedsPersonError,
     RefusedError,
+    UserError,
 )
 from orchestrator.ports import LaunchSpec, Limits
 from orchestrator.scientist.offline import OfflineScientist
@@ -52,6 +54,9 @@ class Explorer:
         self.stopping = False
         """Set by a signal handler: cancel what runs (with a checkpoint) and end."""
         self._views = Views(setup.paths)
+        self._inputs = Inputs(setup)
+        self._paused = ""
+        """Why nothing new is proposed: an input file that cannot be compiled."""
         self._submitted: dict[tuple[int, int], float] = {}
         self._cancelled: set[tuple[int, int]] = set()
         self._last_tick = 0.0
@@ -70,11 +75,14 @@ class Explorer:
                 if self.stopping:
                     return self._stop()
                 code = self._step(iterations)
-                self._views.publish(self.state, self._append)
+                self._publish()
                 if code is not None:
                     return code
-                if self.state.open_iterations:
+                if any(it.in_flight for it in self.state.open_iterations):
                     self._wait(iterations)
+                elif self._paused:
+                    self._tick(iterations)
+                    time.sleep(POLL_S)
 
     def _step(self, iterations: int) -> int | None:
         for step in (self._guard, lambda: self._turn(iterations), self._launch):
@@ -98,7 +106,7 @@ class Explorer:
                 raise JournalError(f"{self.setup.paths.journal}, line {event.seq}: {error}") from error
         if self.state.opened is None:
             self._open()
-        elif self.state.opened.contract_sha != self.setup.contract.sha:
+        elif self.state.contract.sha != self.setup.contract.sha:
             raise JournalError(f"{self.setup.paths.out} was opened by another engine just now: run the command again")
         self._append(
             Session(
@@ -111,10 +119,15 @@ class Explorer:
                 iterations=iterations,
             )
         )
+        self._publish()
+
+    def _publish(self) -> None:
         self._views.publish(self.state, self._append)
+        snapshots.write_missing(self.setup.paths, self.state, self._journal.events)
 
     def _open(self) -> None:
         contract = self.setup.contract
+        self._inputs.remember(self.setup)
         self._append(
             Opened(
                 exploration=self.setup.name,
@@ -212,19 +225,18 @@ class Explorer:
         while any(a.ended is None for _, a in flying) and time.monotonic() < deadline:
             time.sleep(POLL_S)
             self._collect()
-        self._views.publish(self.state, self._append)
+        self._publish()
         return EXIT_STOPPED
 
     # The scientist's turn
 
     def _turn(self, iterations: int) -> int | None:
         """Take one turn if something is to be judged or proposed; return an exit code when all is done."""
-        if self.state.closing is not None:
-            self._append(Turned(turn=self._accepted(0)))
-            return None
-        n = self._wanted(iterations)
-        if not n and not self.state.unreflected:
+        n = 0 if self.state.closing is not None else self._wanted(iterations)
+        if not n and not self.state.unreflected and self.state.closing is None:
             return None if self.state.open_iterations else EXIT_DONE
+        if self._amend():
+            return None
         if n and not self.state.open_iterations:
             code = self._draws()
             if code is not None or self.stopping:
@@ -237,6 +249,24 @@ class Explorer:
                 "nothing untried is left inside the instruction's ranges; widen a range or start a new exploration",
             )
         return None
+
+    def _amend(self) -> bool:
+        """Take up what a person changed in the input files; return whether that is impossible for now."""
+        try:
+            found = self._inputs.changed(self.setup, self.state)
+        except UserError as error:
+            if str(error) != self._paused:
+                self._paused = str(error)
+                self.observer.say(f"paused until it is mended (what runs goes on, the rules stay): {error}")
+            return True
+        if self._paused:
+            self.observer.say("the input files can be read again: going on")
+            self._paused = ""
+        if found is not None:
+            self._append(found[1])
+            self.setup = found[0]
+            self._inputs.taken()
+        return False
 
     def _wanted(self, iterations: int) -> int:
         """Return how many proposals to ask for."""

@@ -18,7 +18,7 @@ from orchestrator.core.records import Config
 from orchestrator.core.schema import SystemSchema, read_schema
 from orchestrator.engine.context import Setup
 from orchestrator.engine.devices import device_kind
-from orchestrator.engine.sealing import opened_of, sealed_contract, state_of
+from orchestrator.engine.sealing import opened_of, rules_of, sealed_contract, state_of
 from orchestrator.errors import InstructionError, NeedsPersonError, RefusedError, UserError
 from orchestrator.formats import yaml_edit
 from orchestrator.formats.compile import compile_contract
@@ -80,7 +80,7 @@ def load(home: Path, name: str, wishes: Wishes) -> Setup:
         _must_fit(paths, opened, wishes)
         if opened.device == "cuda" and device_kind() != "cuda":
             raise NeedsPersonError(f"{name} was opened on a GPU and none is found: make the GPU visible, or FRESH=1")
-        contract, text = sealed_contract(paths), opened.instruction
+        contract, text = sealed_contract(paths), rules_of(paths)[-1].instruction
         if contract.command != spec.command:
             raise UserError(
                 f"`command:` is {spec.command} now and was {contract.command} when {paths.out} was opened: "
@@ -89,7 +89,7 @@ def load(home: Path, name: str, wishes: Wishes) -> Setup:
         profile, seed = opened.profile, opened.seed
     else:
         profile = wishes.profile or ("full" if device == "cuda" else "cpu")
-        text = _text(instruction_path(home, spec))
+        text = read_text(instruction_path(home, spec))
         contract, seed = _compile(home, paths, spec, schema, profile, wishes)
     return Setup(name, paths, home, spec, contract, text, schema, profile, device, seed, wishes.origin)
 
@@ -98,7 +98,7 @@ def _compile(
     home: Path, paths: Paths, spec: Exploration, schema: dict[str, Any], profile: str, wishes: Wishes
 ) -> tuple[Contract, int]:
     path = instruction_path(home, spec)
-    draft, config = read_instruction(_text(path), _shown(path, home)), _config(home, paths)
+    draft, config = read_instruction(read_text(path), shown(path, home)), read_config(home, paths)
     system = read_schema(schema, spec.system)
     contract = compile_contract(paths.source.name, draft, system, spec, config, profile)
     start = contract.start
@@ -162,27 +162,29 @@ def instruction_path(home: Path, spec: Exploration) -> Path:
     return path
 
 
-def _shown(path: Path, home: Path) -> str:
+def shown(path: Path, home: Path) -> str:
+    """Return a path as messages name it: relative to the checkout when it is inside."""
     return str(path.relative_to(home)) if path.is_relative_to(home) else str(path)
 
 
 def read_spec(paths: Paths) -> Exploration:
     """Return exploration.yaml; raises InstructionError naming what is wrong."""
     source = f"explorations/{paths.source.name}/exploration.yaml"
-    return read_exploration(yaml_edit.load(_text(paths.exploration_yaml), source), source)
+    return read_exploration(yaml_edit.load(read_text(paths.exploration_yaml), source), source)
 
 
 def _schema(home: Path, paths: Paths, spec: Exploration, opened: Opened | None) -> dict[str, Any]:
     """Return the schema in force: of the user's own trainer, of the exported code, or of this checkout."""
     if spec.command is not None:
         path = instruction_path(home, spec)
-        draft = read_instruction(_text(path), _shown(path, home))
-        return own_schema(spec.system, draft, _config(home, paths))
+        draft = read_instruction(read_text(path), shown(path, home))
+        return own_schema(spec.system, draft, read_config(home, paths))
     return _read_json(home / "trainers" / "schema.json" if opened is None else _exported_schema(paths, opened))
 
 
-def _config(home: Path, paths: Paths) -> yaml_edit.Document:
-    return yaml_edit.read(_text(paths.config_yaml), _shown(paths.config_yaml, home))
+def read_config(home: Path, paths: Paths) -> yaml_edit.Document:
+    """Return config.yaml with its lines; raises InstructionError."""
+    return yaml_edit.read(read_text(paths.config_yaml), shown(paths.config_yaml, home))
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -217,7 +219,7 @@ def _must_fit(paths: Paths, opened: Opened, wishes: Wishes) -> None:
 
 
 def make_folder(setup: Setup) -> list[str]:
-    """Make the output folder; return what a person should know about inputs that changed since the opening.
+    """Make the output folder; return what a person should know about code that changed since the opening.
 
     Raises:
         UserError: the folder cannot be written.
@@ -229,7 +231,7 @@ def make_folder(setup: Setup) -> list[str]:
     except OSError as error:
         raise UserError(f"cannot write {paths.out}: {error.strerror}. Choose another folder with ROOT=") from error
     opened = opened_of(paths)
-    return [] if opened is None else [*_changed_inputs(setup), *_changed_code(setup, opened)]
+    return [] if opened is None else _changed_code(setup, opened)
 
 
 def _changed_code(setup: Setup, opened: Opened) -> list[str]:
@@ -238,26 +240,6 @@ def _changed_code(setup: Setup, opened: Opened) -> list[str]:
     return [
         f"note: models/ or trainers/ changed since opening; this exploration keeps its own code ({opened.code[:12]}). "
         "FRESH=1 starts again with the new code"
-    ]
-
-
-def _changed_inputs(setup: Setup) -> list[str]:
-    try:
-        contract, _ = _compile(
-            setup.source_root, setup.paths, setup.spec, setup.schema, setup.profile, Wishes(root=setup.paths.out.parent)
-        )
-        same = contract.model_copy(update={"start": None, "keys": ()}) == setup.contract.model_copy(
-            update={"start": None, "keys": ()}
-        ) and [k.model_copy(update={"start": None}) for k in contract.keys] == [
-            k.model_copy(update={"start": None}) for k in setup.contract.keys
-        ]
-    except InstructionError as error:
-        return [f"note: the instruction or config now has a problem; the sealed contract stays in force: {error}"]
-    if same:
-        return []
-    return [
-        "note: instruction, config or exploration.yaml changed since opening; the sealed contract stays in force. "
-        "FRESH=1 starts again with the new one"
     ]
 
 
@@ -272,18 +254,19 @@ def lint(home: Path, name: str | None, file: Path | None) -> Any:
     if file is not None:
         if not file.is_file():
             raise UserError(f"no such file: {file}")
-        return lint_report(read_instruction(_text(file), str(file)))
+        return lint_report(read_instruction(read_text(file), str(file)))
     paths = paths_of(home, name or "", None)
     spec = read_spec(paths)
     path = instruction_path(home, spec)
     schema = read_schema(_schema(home, paths, spec, None), spec.system)
-    config = _config(home, paths)
-    draft = read_instruction(_text(path), _shown(path, home))
+    config = read_config(home, paths)
+    draft = read_instruction(read_text(path), shown(path, home))
     profile: Literal["full", "cpu"] = "full" if device_kind() == "cuda" else "cpu"
     return lint_report(draft, paths.source.name, schema, spec, config, profile)
 
 
-def _text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """Return a file's text; raises InstructionError when it cannot be read or is not UTF-8."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError as error:

@@ -18,7 +18,7 @@ from pathlib import Path
 from orchestrator.core import tree
 from orchestrator.core.configs import idea_sha
 from orchestrator.core.events import Body, Human
-from orchestrator.core.state import State
+from orchestrator.core.state import Node, State
 from orchestrator.core.stats import summarise
 from orchestrator.engine.sealing import write_sealed
 from orchestrator.formats import analysis, memory, ucb_scores, yaml_edit
@@ -38,14 +38,13 @@ class Views:
         if state.opened is None:
             return
         self._absorb(state, append)
-        write_sealed(self._paths, state.opened)
-        block = state.block_of(max(state.last_iteration, 1))
+        write_sealed(self._paths, state)
         self._write(self._paths.memory, memory.render(state))
         self._write(self._paths.analysis, analysis.render(state))
-        atomic.write_if_changed(self._paths.ucb_scores, ucb_scores.render(state, block))
-        best = best_yaml(state)
-        if best:
-            atomic.write_if_changed(self._paths.best, best)
+        atomic.write_if_changed(self._paths.ucb_scores, ucb_scores.render(state, state.block_shown))
+        best = tree.best(state)
+        if best is not None:
+            atomic.write_if_changed(self._paths.best, best_yaml(state, best))
 
     def _absorb(self, state: State, append: Callable[[Body], None]) -> None:
         for path in (self._paths.memory, self._paths.analysis):
@@ -96,15 +95,15 @@ def _append(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def best_yaml(state: State) -> str | None:
-    """Return the best node's config with what it scored, or None while there is none."""
-    node = tree.best(state)
-    if node is None:
-        return None
+def best_yaml(state: State, node: Node) -> str:
+    """Return a node's config with what it scored."""
     name = state.contract.primary.name
     summary = summarise(state, node, name)
     error = "" if summary.standard_error is None else f", standard error {summary.standard_error:.4f}"
+    regime = state.regime_name(node.block)
+    where = f", regime {regime}" if regime else ""
     head = (
-        f"# node {node.id}: {name} {summary.mean:.4f} (n={summary.n}{error}); config sha {idea_sha(node.config)[:12]}\n"
+        f"# node {node.id}{where}: {name} {summary.mean:.4f} (n={summary.n}{error}); "
+        f"config sha {idea_sha(node.config)[:12]}\n"
     )
     return head + yaml_edit.dump(node.config)

@@ -8,17 +8,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from orchestrator.core.contract import Contract
-from orchestrator.core.events import Opened, Session
+from orchestrator.core.events import Amended, Opened, Session
 from orchestrator.core.state import State, fold
 from orchestrator.engine.context import Setup
 from orchestrator.errors import InstructionError, JournalError, UserError
-from orchestrator.formats import yaml_edit
+from orchestrator.formats import strategy_table, yaml_edit
 from orchestrator.paths import Paths
 from orchestrator.ports import Launcher, Limits
 from orchestrator.store import atomic, journal
 from orchestrator.vcs import git
 
-CONTRACT_HEAD = "# A view of the journal's opening event, which seals it: a change here is refused.\n"
+CONTRACT_HEAD = "# A view of the journal, which seals it: a change here is refused.\n"
 NOTES = "# Notes from people\n\nWrite here; the engine never changes this file.\n"
 
 
@@ -34,19 +34,33 @@ def opened_of(paths: Paths) -> Opened | None:
     return events[0].body if isinstance(events[0].body, Opened) else None
 
 
+def rules_of(paths: Paths) -> list[Opened | Amended]:
+    """Return the events that set the rules, oldest first; the last one is in force.
+
+    Raises:
+        JournalError: nothing was opened there, or the journal is damaged.
+    """
+    opened = opened_of(paths)
+    if opened is None:
+        raise JournalError(f"{paths.journal} has no opening event: remove {paths.out} and start again")
+    data = paths.journal.read_bytes()
+    if b'"type":"amended"' not in data:
+        return [opened]
+    return [e.body for e in journal.parse(data, paths.journal)[0] if isinstance(e.body, Opened | Amended)]
+
+
 def sealed_contract(paths: Paths) -> Contract:
     """Return the contract in force of an opened exploration.
 
     Raises:
         JournalError: the sealed contract does not have its sha, or contract.yaml was edited.
     """
-    opened = opened_of(paths)
-    if opened is None:
-        raise JournalError(f"{paths.journal} has no opening event: remove {paths.out} and start again")
-    contract = Contract.model_validate(opened.contract)
-    if contract.sha != opened.contract_sha:
-        raise JournalError(f"{paths.journal}, line 1: the contract does not have the sha it was sealed with")
-    if paths.contract.exists() and _shown(paths) != contract:
+    found = rules_of(paths)
+    rules = [Contract.model_validate(r.contract) for r in found]
+    contract = rules[-1]
+    if any(rule.sha != event.contract_sha for rule, event in zip(rules, found, strict=True)):
+        raise JournalError(f"{paths.journal}: the contract does not have the sha it was sealed with")
+    if paths.contract.exists() and _shown(paths) not in rules:  # an older one: a kill before the view was written
         raise JournalError(
             f"{paths.contract} was changed after it was sealed. Delete it (it is written again as it was); "
             "to change the rules edit the instruction and start with FRESH=1"
@@ -72,10 +86,12 @@ def state_of(paths: Paths) -> State:
     return fold(sealed_contract(paths), journal.read(paths.journal))
 
 
-def write_sealed(paths: Paths, opened: Opened) -> None:
-    """Write the views of the opening event (contract.yaml, instruction.md) and, once, notes.md."""
-    atomic.write_if_changed(paths.contract, CONTRACT_HEAD + yaml_edit.dump(opened.contract))
-    atomic.write_if_changed(paths.instruction, opened.instruction)
+def write_sealed(paths: Paths, state: State) -> None:
+    """Write the views of the rules in force (contract.yaml, instruction.md) and, once, notes.md."""
+    assert state.opened is not None
+    rules = state.amendments[-1][1] if state.amendments else state.opened
+    atomic.write_if_changed(paths.contract, CONTRACT_HEAD + yaml_edit.dump(rules.contract))
+    atomic.write_if_changed(paths.instruction, strategy_table.in_force(state))
     if not paths.notes.exists():
         atomic.write_text(paths.notes, NOTES)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orchestrator.core.state import State
-from orchestrator.formats import entry
+from orchestrator.formats import block, entry
 
 
 def header(state: State) -> str:
@@ -25,12 +25,17 @@ def notes(state: State, name: str) -> str:
 
 
 def entries(state: State) -> list[str]:
-    """Return the entries of judged iterations, oldest first, stopping at the first that is not judged."""
+    """Return the entries of judged iterations, oldest first, stopping at the first that is not judged.
+
+    The last one of an ended block is followed by the block's summary.
+    """
     texts = []
-    for _, it in sorted(state.iterations.items()):
+    for number, it in sorted(state.iterations.items()):
         if it.final is None or it.reflection is None:
             break
         texts.append("\n" + entry.render(state, it))
+        if it.block in state.boundaries and number + 1 == state.first_of(it.block + 1):
+            texts.append("\n" + block.render(state, it.block))
     return texts
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.core import configs
+from orchestrator.core import configs, diagnosis
 from orchestrator.core.classify import verdict
 from orchestrator.core.contract import Contract
 from orchestrator.core.events import RunEnded
@@ -38,6 +38,11 @@ def node_text(state: State, it: Iteration) -> str:
     text = f"id={node.id}, parent={parent}"
     if it.proposal.mutation.kind == "replicate":
         text += f" (replicate {node.iterations.index(it.proposal.iteration) + 1})"
+        if it.proposal.simulation_seed != state.draw(node.block):
+            text += f", on draw {it.proposal.simulation_seed}: does not enter the node's mean"
+    inherited = it.proposal.base
+    if node.parent is None and inherited is not None and it.proposal.mutation.kind == "baseline":
+        text += f" (inherits the config of node {inherited}, block {state.nodes[inherited].block})"
     return text
 
 
@@ -50,11 +55,16 @@ def render(state: State, it: Iteration) -> str:
         f"## Iter {proposal.iteration}: {verdict(state, it).lower()}",
         f"Node: {node_text(state, it)}",
         f"Mode/Strategy: {proposal.strategy}",
+        *([f"Evidence: {proposal.evidence}"] if proposal.evidence else []),
         f"Config: {config_text(contract, config)}, simulation_seed={proposal.simulation_seed}",
         f"Metrics: {_labelled(it, contract.log_metrics)}",
     ]
     if contract.log_activity:
         lines.append(f"Activity: {_labelled(it, contract.log_activity)}")
+    said = diagnosis.line(contract, it)
+    if said:
+        lines.append(f"Degeneracy: {said}")
+    lines += [f"Marked: {mark}" for mark in final.marks]
     if final.outcome != "ok":
         lines.append(f"Outcome: {final.outcome}: {' '.join(final.sentence.split())}")
     idle = idle_keys(contract, final)

@@ -11,6 +11,7 @@ from orchestrator.core.state import Node, State
 from orchestrator.core.stats import noise, summarise
 from orchestrator.formats import entry
 from orchestrator.formats.analysis import notes
+from orchestrator.formats.block import comparison, facts
 
 NOTE_LINES = 60
 """Lines of people's notes that memory.md shows."""
@@ -18,23 +19,48 @@ NOTE_LINES = 60
 
 def render(state: State) -> str:
     """Return the whole file, within the instruction's cap of lines."""
-    block = state.block_of(max(state.last_iteration, 1))
-    parts = [*_header(state), *_knowledge(state), *_previous(state, block), *_current(state, block)]
+    block, cap = state.block_shown, state.contract.memory_cap_lines
+    head = [*_header(state), *_knowledge(state), *_previous(state, block), *_current(state, block)]
     tail = _emerging(state)
-    room = state.contract.memory_cap_lines - len(tail) - 2
-    if len(parts) > room:
-        parts = [*parts[:room], "", "(cut here: the memory is capped; the full log is analysis.md)"]
-    return "\n".join([*parts, *tail]) + "\n"
+    entries = _entries(state, block)
+    room = cap - len(head) - len(tail)
+    left_out = 0
+    while entries and sum(map(len, entries)) + 2 > room:
+        entries = entries[1:]
+        left_out += 1
+    if left_out:
+        head += [f"(the first {left_out} of this block: analysis.md; this file has at most {cap} lines)", ""]
+    lines = [*head, *(line for lines in entries for line in lines)]
+    if len(lines) + len(tail) > cap:
+        lines = [*lines[: cap - len(tail) - 2], "", "(cut here: the memory is capped; the full log is analysis.md)"]
+    return "\n".join([*lines, *tail]) + "\n"
 
 
 def _header(state: State) -> list[str]:
     lines = [f"# Working memory: {state.contract.title}", ""]
+    draw, name = state.draw(state.block_shown), state.regime_name(state.block_shown)
     for regime in state.regimes:
-        lines += _preflight(regime.name, regime.preflight, [m.name for m in state.contract.metrics])
+        if regime.regime_name == name and regime.simulation_seed in (draw, None):
+            lines += _preflight(regime.name, regime.preflight, [m.name for m in state.contract.metrics])
+        elif regime.unfit:
+            lines += [f"Draw set aside, {regime.name}: {regime.unfit}", ""]
+    lines += _asked(state)
     kept = notes(state, "memory.md").strip("\n").splitlines()
     if len(kept) > NOTE_LINES:
         kept = [*kept[:NOTE_LINES], f"({len(kept) - NOTE_LINES} more lines: journal.jsonl, events `human`)"]
     return [*lines, *kept, ""] if kept else lines
+
+
+def _asked(state: State) -> list[str]:
+    """Return the user instructions in force, each with how it is honoured."""
+    asked = state.contract.user_instructions
+    if not asked:
+        return []
+    said = next((t.acknowledged for t in reversed(state.turns) if t.acknowledged), ())
+    lines = ["**User instructions** (re-read before every turn; they win over frozen rules)"]
+    for i, item in enumerate(asked):
+        lines.append(f"- {item.text}: {said[i] if i < len(said) else 'not acknowledged yet'}")
+    return [*lines, ""]
 
 
 def _preflight(name: str, found: dict[str, Any], metrics: list[str]) -> list[str]:
@@ -65,12 +91,13 @@ def _number(value: Any) -> str:
 
 def _knowledge(state: State) -> list[str]:
     contract, rows = state.contract, []
-    for block in range(1, state.block_of(max(state.last_iteration, 1)) + 1):
+    for block in range(1, state.block_shown + 1):
         node = tree.best(state, block)
         if node is not None:
             rows.append(_best_row(state, block, node))
     labels = [rule.short if (rule := contract.key(k)) else k for k in _columns(state)]
-    head = ["Blk", "Node", *labels, contract.primary.name, "n", "Finding"]
+    regimes = ["Regime"] if contract.regimes else []
+    head = ["Blk", *regimes, "Node", *labels, contract.primary.name, "n", "Finding"]
     return [
         "## Knowledge Base (accumulated across all blocks)",
         "",
@@ -82,11 +109,11 @@ def _knowledge(state: State) -> list[str]:
         "",
         "### Established Principles",
         "",
-        f"(none yet: a principle needs {contract.principle_support} supporting iterations)",
+        *_principles(state),
         "",
         "### Open Questions",
         "",
-        *(_questions(state) or ["(none yet)"]),
+        *([*_open(state), *_questions(state)] or ["(none yet)"]),
         "",
         "---",
         "",
@@ -107,7 +134,37 @@ def _best_row(state: State, block: int, node: Node) -> str:
     finding = said.observation if said is not None else "not judged yet"
     cells = [number(configs.get(node.config, k)) for k in _columns(state)]
     error = f" ± {summary.standard_error:.4f}" if summary.standard_error is not None else ""
-    return _row([str(block), str(node.id), *cells, f"{summary.mean:.4f}{error}", str(summary.n), finding])
+    regimes = [state.regime_name(block)] if state.contract.regimes else []
+    return _row([str(block), *regimes, str(node.id), *cells, f"{summary.mean:.4f}{error}", str(summary.n), finding])
+
+
+def _principles(state: State) -> list[str]:
+    """Return the established principles, apart for each regime."""
+    needed = state.contract.principle_support
+    lines: list[str] = []
+    for regime in dict.fromkeys(p.regime for p in state.principles):
+        found = [p for p in state.principles if p.regime == regime and len(p.support) >= needed and not p.against]
+        if found:
+            lines += [f"**{regime}**"] if regime else []
+            lines += [f"- {p.text} ({_iterations(p.support)})" for p in found]
+    return lines or [f"(none yet: a principle needs {needed} supporting iterations and none against it)"]
+
+
+def _open(state: State) -> list[str]:
+    needed = state.contract.principle_support
+    lines = []
+    for p in state.principles:
+        if p.against:
+            where = f"[{p.regime}] " if p.regime else ""
+            lines.append(f"- {where}{p.text}: for it {_iterations(p.support)}; against it {_iterations(p.against)}")
+        elif len(p.support) < needed:
+            where = f"[{p.regime}] " if p.regime else ""
+            lines.append(f"- {where}{p.text} ({_iterations(p.support)}; {needed} are needed)")
+    return lines
+
+
+def _iterations(numbers: tuple[int, ...]) -> str:
+    return "iter " + ", ".join(map(str, numbers)) if numbers else "none"
 
 
 def _questions(state: State) -> list[str]:
@@ -122,46 +179,52 @@ def _previous(state: State, block: int) -> list[str]:
     lines = [f"## Previous Block Summary (Block {block - 1})", ""]
     if block == 1:
         return [*lines, "(this is the first block)", "", "---", ""]
-    node, name = tree.best(state, block - 1), state.contract.primary.name
-    its = [it for it in state.done if it.block == block - 1]
-    failed = sum(it.outcome != "ok" for it in its)
-    lines.append(f"{len(its)} iterations, {len(tree.block_nodes(state, block - 1))} nodes, {failed} failed runs.")
-    if node is not None:
-        best = summarise(state, node, name)
-        lines.append(f"Best node {node.id}: {name} {best.mean:.4f} (n={best.n}).")
-    first = next((it for it in state.iterations.values() if it.block == block), None)
-    if first is not None and first.proposal.base is not None:
-        lines.append(f"This block starts from node {first.proposal.base}.")
+    said = state.boundaries.get(block - 1)
+    lines += list(said.summary) if said is not None else []
+    lines.append(facts(state, block - 1))
     return [*lines, "", "---", ""]
 
 
 def _current(state: State, block: int) -> list[str]:
     contract = state.contract
-    focus = contract.block_focus[min(block, len(contract.block_focus)) - 1] if contract.block_focus else "all free keys"
+    said = state.boundaries.get(block - 1)
+    planned = contract.block_focus[min(block, len(contract.block_focus)) - 1] if contract.block_focus else ""
     its = [it for _, it in sorted(state.iterations.items()) if it.block == block]
-    hypothesis = its[-1].proposal.hypothesis if its else "the starting point is measured first"
-    lines = [
+    regime = f"Regime: {state.regime_name(block)}, simulation seed {state.draw(block)}"
+    carried = its[0].proposal.base if its else None
+    return [
         f"## Current Block (Block {block})",
         "",
         "### Block Info",
         "",
-        f"Focus: {focus}",
-        f"Iterations: {len(its)}/{contract.n_iter_block}",
+        *([regime] if contract.regimes else []),
+        f"Focus: {said.focus if said else planned or 'all free keys'}",
+        f"Iterations: {len(its)}/{state.n_iter_block}",
+        *([f"This block starts from node {carried}."] if carried is not None else []),
         "",
         "### Hypothesis",
         "",
-        hypothesis,
+        *([said.hypothesis] if said else []),
+        its[-1].proposal.hypothesis if its else "the starting point is measured first",
         "",
         "### Iterations This Block",
         "",
     ]
-    for it in its:
+
+
+def _entries(state: State, block: int) -> list[list[str]]:
+    """Return the block's entries, oldest first, as lines."""
+    entries = []
+    for _, it in sorted(state.iterations.items()):
+        if it.block != block:
+            continue
         if it.final is not None:
-            lines += ["#" + line if line.startswith("## ") else line for line in entry.render(state, it).splitlines()]
+            text = entry.render(state, it).splitlines()
+            lines = ["#" + line if line.startswith("## ") else line for line in text]
         else:
-            lines.append(f"### Iter {it.proposal.iteration}: {'running' if it.in_flight else 'waiting'}")
-        lines.append("")
-    return lines
+            lines = [f"### Iter {it.proposal.iteration}: {'running' if it.in_flight else 'waiting'}"]
+        entries.append([*lines, ""])
+    return entries
 
 
 def _emerging(state: State) -> list[str]:
@@ -178,4 +241,5 @@ def _emerging(state: State) -> list[str]:
         "",
         f"- Runs so far: {tally}. Noise floor of {state.contract.primary.name}: {measured}.",
         *(f"- {line}" for line in said),
+        *comparison(state),
     ]

@@ -4,9 +4,20 @@ from __future__ import annotations
 
 from orchestrator.core import tree
 from orchestrator.core.classify import verdict
-from orchestrator.core.events import Alarm, Event, Opened, Refused, RegimeReady, RunEnded, RunReserved, Session, Turned
+from orchestrator.core.events import (
+    Alarm,
+    Amended,
+    Event,
+    Opened,
+    Refused,
+    RegimeReady,
+    RunEnded,
+    RunReserved,
+    Session,
+    Turned,
+)
 from orchestrator.core.mutation import describe
-from orchestrator.core.records import Proposal
+from orchestrator.core.records import Proposal, Turn
 from orchestrator.core.state import Iteration, State
 from orchestrator.core.stats import noise, summarise
 from orchestrator.formats.entry import metric_text
@@ -35,7 +46,10 @@ def event_line(event: Event, state: State) -> str | None:
         case RegimeReady() as regime:
             return f"regime {regime.name} ready: {preflight_line(regime, state.contract.primary.name)}"
         case Turned() as turned:
-            return "\n".join(proposal_line(state, p) for p in turned.turn.proposals) or None
+            return "\n".join(turn_lines(state, turned.turn)) or None
+        case Amended() as amended:
+            changed = [line[4:] for line in amended.diff.splitlines() if line.startswith("+++ ")]
+            return f"changed by a person and taken up: {', '.join(changed) or 'nothing that acts'}"
         case Refused() as refused:
             return f"refused ({refused.scientist}, try {refused.attempt}): {refused.reason}"
         case RunReserved() as run if run.attempt > 1:
@@ -46,6 +60,18 @@ def event_line(event: Event, state: State) -> str | None:
         case Alarm() as alarm:
             return f"alarm ({alarm.kind}): {alarm.sentence}"
     return None
+
+
+def turn_lines(state: State, turn: Turn) -> list[str]:
+    """Return the lines of a turn: the block that it ends, then what it proposes."""
+    lines = []
+    if turn.boundary is not None:
+        said = turn.boundary
+        where = f", regime {said.regime}" if said.regime else ""
+        lines += [f"block {said.block} ends: {said.summary[0]}"]
+        lines += [f"  rule {edit.op}: {edit.strategy} ({edit.reason})" for edit in said.rules]
+        lines += [f"  next block{where}: {said.focus}"]
+    return lines + [proposal_line(state, p) for p in turn.proposals]
 
 
 def _found(state: State) -> str:

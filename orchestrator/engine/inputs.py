@@ -1,0 +1,152 @@
+"""Notice that a person changed the instruction, config.yaml or exploration.yaml, and compile the new rules.
+
+The three files are the person's: the engine never writes them. Their bytes as last compiled lie in `.inputs/`, so that
+a change is recorded with its diff. A change that cannot be taken up pauses the exploration with its line; the old rules
+stay in force for what is running.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import replace
+from pathlib import Path
+
+from orchestrator.core.contract import Contract
+from orchestrator.core.events import Amended
+from orchestrator.core.exploration import Exploration
+from orchestrator.core.schema import read_schema
+from orchestrator.core.state import State
+from orchestrator.engine import opening
+from orchestrator.engine.context import Setup
+from orchestrator.errors import InstructionError, UserError
+from orchestrator.formats.compile import compile_contract
+from orchestrator.formats.instruction import read_instruction
+from orchestrator.store import atomic
+
+FIXED = ("exploration", "system", "command", "n_iter_block")
+"""Fields of the contract that only a new exploration can change."""
+
+
+class Inputs:
+    """The three files of one exploration, as last compiled."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._shadows = setup.paths.out / ".inputs"
+        self._seen: dict[str, str] | None = None
+        self._refused: dict[str, str] | None = None
+        self._why = ""
+
+    def remember(self, setup: Setup) -> None:
+        """Keep the files as they are compiled now (at the opening)."""
+        self._keep(_texts(setup))
+
+    def changed(self, setup: Setup, state: State) -> tuple[Setup, Amended] | None:
+        """Return the new setup with its event, or None when nothing changed since the last call.
+
+        Raises:
+            UserError: a file cannot be read or compiled, or changes what cannot change; names file and line.
+        """
+        if self._seen is None:
+            self._seen = self._kept()
+        texts = _texts(setup)
+        if texts == self._seen:
+            self._refused = None
+            return None
+        if texts == self._refused:
+            raise InstructionError(self._why)
+        try:
+            found = _compiled(setup, state)
+        except UserError as error:
+            self._refused, self._why = texts, str(error)
+            raise
+        diff = "\n".join(_diff(name, self._seen.get(name), text) for name, text in texts.items()).strip("\n")
+        contract = found.contract
+        if not self._seen and contract == state.contract and found.instruction == setup.instruction:
+            self._keep(texts)  # an exploration of an earlier version, unchanged
+            return None
+        event = Amended(
+            number=len(state.amendments) + 1,
+            contract_sha=contract.sha,
+            contract=contract.model_dump(mode="json"),
+            instruction=found.instruction,
+            diff=diff,
+        )
+        self._refused = None
+        self._pending = texts
+        return found, event
+
+    def taken(self) -> None:
+        """Keep the files of the last change: its event is in the journal."""
+        self._keep(self._pending)
+
+    def _keep(self, texts: dict[str, str]) -> None:
+        self._shadows.mkdir(parents=True, exist_ok=True)
+        for name, text in texts.items():
+            atomic.write_if_changed(self._shadows / name, text)
+        self._seen = texts
+
+    def _kept(self) -> dict[str, str]:
+        found = (
+            {p.name: p.read_text(encoding="utf-8") for p in self._shadows.glob("*")} if self._shadows.is_dir() else {}
+        )
+        return {name: found[name] for name in ("instruction.md", "config.yaml", "exploration.yaml") if name in found}
+
+
+def _files(setup: Setup) -> dict[str, Path]:
+    return {
+        "instruction.md": opening.instruction_path(setup.source_root, setup.spec),
+        "config.yaml": setup.paths.config_yaml,
+        "exploration.yaml": setup.paths.exploration_yaml,
+    }
+
+
+def _texts(setup: Setup) -> dict[str, str]:
+    return {name: opening.read_text(path) for name, path in _files(setup).items()}
+
+
+def _diff(name: str, before: str | None, after: str) -> str:
+    if before is None or before == after:
+        return ""
+    return "\n".join(difflib.unified_diff(before.splitlines(), after.splitlines(), name, name, lineterm="", n=1))
+
+
+def _compiled(setup: Setup, state: State) -> Setup:
+    assert state.opened is not None
+    spec: Exploration = opening.read_spec(setup.paths)
+    path = opening.instruction_path(setup.source_root, spec)
+    text = opening.read_text(path)
+    config = opening.read_config(setup.source_root, setup.paths)
+    draft = read_instruction(text, opening.shown(path, setup.source_root))
+    if spec.system != setup.spec.system:
+        raise InstructionError(_fixed("system", setup.spec.system, spec.system))
+    system = read_schema(setup.schema, spec.system)
+    contract = compile_contract(setup.name, draft, system, spec, config, setup.profile)
+    for name in FIXED:
+        if getattr(contract, name) != getattr(state.contract, name):
+            raise InstructionError(_fixed(name, getattr(state.contract, name), getattr(contract, name)))
+    if contract.primary != state.contract.primary.model_copy(update={"source": contract.primary.source}):
+        raise InstructionError(_fixed("primary metric", state.contract.primary.name, contract.primary.name))
+    _check_regimes(contract, state)
+    starts = {rule.key: rule.start for rule in state.contract.keys}
+    keys = tuple(k.model_copy(update={"start": starts.get(k.key, k.start)}) for k in contract.keys)
+    contract = contract.model_copy(update={"start": state.opened.start, "keys": keys})
+    return replace(setup, spec=spec, contract=contract, instruction=text)
+
+
+def _fixed(name: str, old: object, new: object) -> str:
+    return (
+        f"{name} was {old!r} when this exploration was opened and is {new!r} now: put it back, or start a new "
+        "exploration with FRESH=1"
+    )
+
+
+def _check_regimes(contract: Contract, state: State) -> None:
+    """Raise unless every regime that has run is declared as it was (and no key joins it)."""
+    used = {state.regime_name(b) for b in range(1, state.block + 1) if state.first_of(b) in state.iterations}
+    new = {r.name: r for r in contract.regimes}
+    for regime in state.contract.regimes:
+        if regime.name in used and new.get(regime.name) != regime:
+            was = new[regime.name].values if regime.name in new else "gone"
+            raise InstructionError(_fixed(f"regimes.{regime.name}", regime.values, was))
+    if "" in used and contract.regimes:
+        raise InstructionError(_fixed("regimes", "none", [r.name for r in contract.regimes]))
