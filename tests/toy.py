@@ -18,6 +18,7 @@ import os
 import sys
 from pathlib import Path
 
+import yaml
 from trainers import toy_child
 
 here = Path(__file__).parent
@@ -29,6 +30,8 @@ if command == "prepare":
         (temporary / name).mkdir(parents=True)
     (temporary / "truth" / "W.txt").write_text("the truth")
     found = json.loads((here / "preflight.json").read_text())
+    seed = yaml.load(Path(where).read_text(), yaml.BaseLoader)["config"]["simulation"]["seed"]
+    found |= found.pop("by_seed", {}).get(seed, {})
     (temporary / "preflight.json").write_text(json.dumps(found))
     os.rename(temporary, target)
 else:

@@ -26,6 +26,15 @@ def is_budget_key(key: str) -> bool:
     return key in BUDGET_KEYS or (section in ("graph_model", "inr") and name.startswith("hidden_dim"))
 
 
+def _only_budget(profiles: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    for name, overrides in profiles.items():
+        for key in overrides:
+            if not is_budget_key(key):
+                allowed = ", ".join((*BUDGET_KEYS, "graph_model.hidden_dim*"))
+                raise ValueError(f"profile {name} may not set {key}; a profile scales the budget only: {allowed}")
+    return profiles
+
+
 class RunLimits(Record):
     """Limits of one run; the supervisor enforces them."""
 
@@ -36,11 +45,18 @@ class RunLimits(Record):
 
 
 class Regime(Record):
-    """One simulated system; the first is used."""
+    """One simulated system; blocks take the regimes in their order."""
 
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
     simulation: dict[str, Any] = Field(default_factory=dict)
-    """Overrides of the config's `simulation` section."""
+    """Overrides of the config's `simulation` section, e.g. `n_neurons: 200`."""
+    profiles: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Overrides of budget keys in this regime, by profile; they win over the profile's own."""
+
+    @field_validator("profiles")
+    @classmethod
+    def _budgets(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        return _only_budget(value)
 
 
 class Draws(Record):
@@ -102,8 +118,10 @@ class Exploration(Record):
     """Key (`section.name` or the instruction's spelling) -> what holds."""
     profiles: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Name -> overrides of budget keys, e.g. `claude.data_augmentation_loop: 25`. `full` needs no entry."""
-    regimes: tuple[Regime, ...] = Field(default=(), max_length=1)
-    """Null or one now; more are not honoured yet."""
+    regimes: tuple[Regime, ...] = ()
+    """Simulated systems in the order in which blocks take them; none is the one system of config.yaml."""
+    compare: str | None = None
+    """Key in which regimes are compared, e.g. `simulation.n_neurons`."""
     draws: Draws = Draws()
     slots: Literal[1] = 1
     """Runs at the same time; more than 1 is not honoured yet."""
@@ -135,11 +153,20 @@ class Exploration(Record):
     @field_validator("profiles")
     @classmethod
     def _budgets(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        for name, overrides in value.items():
-            for key in overrides:
-                if not is_budget_key(key):
-                    allowed = ", ".join((*BUDGET_KEYS, "graph_model.hidden_dim*"))
-                    raise ValueError(f"profile {name} may not set {key}; a profile scales the budget only: {allowed}")
+        return _only_budget(value)
+
+    @field_validator("regimes")
+    @classmethod
+    def _told_apart(cls, value: tuple[Regime, ...], info: ValidationInfo) -> tuple[Regime, ...]:
+        names = [r.name for r in value]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"{names.count(name)} regimes are called {name}; a name belongs to one")
+        known = ("full", *info.data.get("profiles", {}))
+        for regime in value:
+            for name in regime.profiles:
+                if "profiles" in info.data and name not in known:
+                    raise ValueError(f"regime {regime.name}: no profile {name!r}; profiles: {', '.join(known)}")
         return value
 
 
@@ -159,9 +186,10 @@ def read_exploration(data: dict[str, Any], source: str = "exploration.yaml") -> 
 def _line(problem: Any) -> str:
     path = ".".join(str(p) for p in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(problem["loc"][-1]), list(Exploration.model_fields), n=1)
-        hint = f"did you mean {near[0]}?" if near else f"fields: {', '.join(Exploration.model_fields)}"
+        fields = list((Regime if problem["loc"][0] == "regimes" else Exploration).model_fields)
+        near = difflib.get_close_matches(str(problem["loc"][-1]), fields, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"fields: {', '.join(fields)}"
         return f"{path}: nothing reads this field, so it is refused; {hint}"
     if problem["type"] == "missing":
-        return f"{path}: this field is needed: {Exploration.model_fields[path].annotation}"
+        return f"{path}: this field is needed"
     return f"{path}: {problem['msg'].removeprefix('Value error, ')}, found {problem['input']!r}"

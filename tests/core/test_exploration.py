@@ -33,7 +33,13 @@ def test_defaults():
         ({"profiles": {"cpu": {"training.learning_rate_start": 1}}}, "a profile scales the budget only"),
         ({"settle": {"lr": {"range": [2, 1]}}}, "the first number is the smaller one"),
         ({"settle": {"lr": {"level": "loose"}}}, "settle.lr.level"),
-        ({"regimes": [{"name": "a"}, {"name": "b"}]}, "regimes"),
+        ({"regimes": [{"name": "a"}, {"name": "a"}]}, "regimes: 2 regimes are called a"),
+        ({"regimes": [{"simulation": {}}]}, "regimes.0.name: this field is needed"),
+        ({"regimes": [{"name": "a b"}]}, "regimes.0.name"),
+        ({"regimes": [{"name": "a", "simulatoin": {}}]}, "nothing reads this field.*did you mean simulation"),
+        ({"regimes": [{"name": "a", "profiles": {"cpu": {"training.loss": "mse"}}}]}, "may not set training.loss"),
+        ({"regimes": [{"name": "a", "profiles": {"gpu": {}}}]}, "no profile 'gpu'; profiles: full"),
+        ({"compare": 3}, "compare"),
     ],
 )
 def test_refused(extra, message):

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.core import configs
 from orchestrator.core.contract import Contract
 from orchestrator.core.exploration import read_exploration
 from orchestrator.core.mutation import check_value
@@ -213,6 +214,89 @@ def test_profile_value_out_of_range():
 def test_regime_overrides_the_simulation():
     extra = "regimes: [{name: large, simulation: {n_neurons: 200}}]\n"
     assert contract(exploration=EXPLORATION + extra).start["simulation"]["n_neurons"] == 200
+
+
+REGIMES = """\
+regimes:
+  - {name: small}
+  - name: large
+    simulation: {n_neurons: 200}
+    profiles: {cpu: {simulation.n_frames: 20000, claude.data_augmentation_loop: 60}}
+compare: n_neurons
+"""
+
+
+def test_each_regime_has_every_value():
+    found = contract(exploration=EXPLORATION + REGIMES)
+    assert [(r.name, r.values) for r in found.regimes] == [
+        ("small", {
+            "simulation.n_neurons": 100, "simulation.n_frames": 1000, "claude.data_augmentation_loop": 25,
+            "training.data_augmentation_loop": 25,
+        }),
+        ("large", {
+            "simulation.n_neurons": 200, "simulation.n_frames": 20000, "claude.data_augmentation_loop": 60,
+            "training.data_augmentation_loop": 60,
+        }),
+    ]  # fmt: skip
+    assert found.compare == "simulation.n_neurons"
+    assert configs.with_values(found.start, found.regimes[0].values) == found.start
+
+
+def test_a_regime_in_another_profile():
+    found = contract(exploration=EXPLORATION + REGIMES, profile="full")
+    assert [r.values for r in found.regimes] == [{"simulation.n_neurons": 100}, {"simulation.n_neurons": 200}]
+
+
+def test_the_start_is_the_first_regime():
+    turned = REGIMES.replace("  - {name: small}\n", "").replace("compare", "  - {name: small}\ncompare")
+    found = contract(exploration=EXPLORATION + turned)
+    assert found.start == configs.with_values(found.start, found.regimes[0].values)
+    assert (found.start["simulation"]["n_neurons"], found.start["training"]["data_augmentation_loop"]) == (200, 60)
+
+
+def test_no_regime_no_comparison():
+    found = contract()
+    assert (found.regimes, found.compare) == ((), None)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("n_neurons: 200", "n_neuron: 200", "regimes.large: simulation.n_neuron: no such key; nearest"),
+        ("n_neurons: 200", "n_neurons: 1", "regimes.large: simulation.n_neurons: expected >= 2"),
+        ("loop: 60", "loop: none", "regimes.large.profiles.cpu: claude.data_augmentation_loop: expected int"),
+        ("{n_neurons: 200}", "{}", None),
+        ("simulation: {n_neurons: 200}", "simulation: {n_frames: 1000}", None),
+        (
+            "compare: n_neurons",
+            "compare: n_neutrons",
+            "compare: n_neutrons: no such key; nearest: simulation.n_neurons",
+        ),
+    ],
+)
+def test_regime_errors(old, new, message):
+    text = REGIMES.replace(old, new)
+    if message is None:
+        text, message = text.replace("simulation.n_frames: 20000, ", ""), "regime small is the same system"
+    assert message in "\n".join(stops(exploration=EXPLORATION + text))
+
+
+def test_a_key_is_free_or_of_a_regime():
+    text = INSTRUCTION.replace("```yaml\n", "```yaml\ngraph_model:\n  hidden_dim: 64 # range: 1 to 64\n")
+    extra = REGIMES.replace("simulation.n_frames: 20000", "graph_model.hidden_dim: 32")
+    (found,) = stops(instruction=text, exploration=EXPLORATION + extra)
+    assert "graph_model.hidden_dim is set by a regime and free in small.md" in found
+
+
+def test_a_profile_that_levels_regimes_is_told():
+    spec = (EXPLORATION + REGIMES).replace("25}", "25, simulation.n_neurons: 50}")
+    compiled = build(exploration=spec)
+    assert any("50 in profile cpu, which wins" in p.text and not p.stops for p in compiled.problems)
+    assert any(
+        "same system" in p.text for p in build(exploration=spec.replace("simulation.n_frames: 20000, ", "")).stops
+    )
+    (said,) = [p for p in compiled.problems if p.text.startswith("compare")]
+    assert "nothing is compared" in said.text and not said.stops
 
 
 def test_compile_contract_raises_every_problem():

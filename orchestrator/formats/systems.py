@@ -1,0 +1,126 @@
+"""The config of iteration 1, and the regimes: which system is simulated, with which budget."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from orchestrator.core import configs
+from orchestrator.core.contract import KeyRule, RegimeRule
+from orchestrator.core.exploration import Regime
+from orchestrator.core.records import Config, canonical
+from orchestrator.core.schema import CLAUDE
+from orchestrator.formats.work import Work
+
+CARRIED = ("n_epochs", "data_augmentation_loop")
+"""Keys of `claude` that set the key of the same name in `training`."""
+
+
+def base_config(work: Work) -> Config:
+    """Return the schema's defaults with config.yaml's values."""
+    config: Config = {section: {} for section in work.schema.sections}
+    for key in work.schema.keys:
+        config[key.section][key.name] = key.typed(key.default)
+    _own_values(work, config)
+    profiles = {"full": {}, **work.spec.profiles}
+    if work.profile not in profiles:
+        work.problem("exploration.yaml", f"no profile {work.profile!r}; profiles: {', '.join(profiles)}")
+    return config
+
+
+def start_config(work: Work, base: Config) -> Config:
+    """Return the effective config of the first regime (the only system when none is declared)."""
+    return _of_regime(work, base, next(iter(work.spec.regimes), None))
+
+
+def regimes(work: Work, base: Config, keys: list[KeyRule]) -> tuple[RegimeRule, ...]:
+    """Return the declared regimes, each with a value for every key that any of them sets.
+
+    A value comes from the regime's own profile, else from the profile, the regime, config.yaml, the schema. Two regimes
+    that are one system, and a key that is free and set by a regime, are problems.
+    """
+    named = dict.fromkeys(k for r in work.spec.regimes for k in (*_simulation(r), *_budget(work, r)))
+    known = {f"{section}.{name}" for section, values in base.items() for name in values}
+    sets = [k for k in named if k in known]
+    sets += [f"training.{n}" for n in CARRIED if f"claude.{n}" in sets]
+    found: list[RegimeRule] = []
+    for regime in work.spec.regimes:
+        config = _of_regime(work, base, regime)
+        found.append(RegimeRule(name=regime.name, values={k: configs.get(config, k) for k in sets}))
+    _check(work, found, keys)
+    return tuple(found)
+
+
+def compare(work: Work, found: tuple[RegimeRule, ...]) -> str | None:
+    """Return the key in which regimes are compared, by its full name."""
+    asked = work.spec.compare
+    if asked is None:
+        return None
+    known = work.key(asked)
+    if known is None:
+        work.problem("exploration.yaml", f"compare: {asked}: no such key{work.near(asked)}")
+        return None
+    if len({canonical(r.values.get(known.key)) for r in found}) < 2:
+        text = f"compare: {known.key} has one value in all regimes, so nothing is compared; give it another in a regime"
+        work.problem("exploration.yaml", text, stops=False)
+    return known.key
+
+
+def _simulation(regime: Regime) -> dict[str, Any]:
+    return {f"simulation.{k}": v for k, v in regime.simulation.items()}
+
+
+def _budget(work: Work, regime: Regime) -> dict[str, Any]:
+    return regime.profiles.get(work.profile, {})
+
+
+def _of_regime(work: Work, base: Config, regime: Regime | None) -> Config:
+    """Return `base` in a regime: its simulation, the profile, its own profile, the budget carried into training."""
+    config = configs.with_values(base, {})
+    profile = work.spec.profiles.get(work.profile, {})
+    where = f"exploration.yaml: profiles.{work.profile}"
+    if regime is None:
+        work.override(config, profile, where)
+    else:
+        own, budget = _simulation(regime), _budget(work, regime)
+        at = f"exploration.yaml: regimes.{regime.name}"
+        work.override(config, own, at)
+        for key in (k for k in profile if k in own and k not in budget):
+            text = f"{key} is {own[key]} in the regime and {profile[key]} in profile {work.profile}, which wins; "
+            work.problem(at, f"{text}say it for this regime: profiles: {{{work.profile}: {{{key}: ...}}}}", stops=False)
+        work.override(config, profile, where)
+        work.override(config, budget, f"{at}.profiles.{work.profile}")
+    if all(k.name in config["claude"] for k in CLAUDE):
+        for name in CARRIED:
+            if work.schema.key(f"training.{name}") or "training" in config:
+                config.setdefault("training", {})[name] = config["claude"][name]
+    return config
+
+
+def _check(work: Work, found: list[RegimeRule], keys: list[KeyRule]) -> None:
+    systems: dict[str, str] = {}
+    for rule in found:
+        values = {k: v for k, v in rule.values.items() if k.startswith("simulation.")}
+        same = systems.setdefault(canonical(values), rule.name)
+        if same != rule.name:
+            text = "is the same system with every key of `simulation` equal; change one or remove it"
+            work.problem(f"exploration.yaml: regimes.{rule.name}", f"regime {same} {text}")
+    sets = {k for rule in found for k in rule.values}
+    for key in keys:
+        if key.level == "free" and key.key in sets:
+            work.problem(
+                "exploration.yaml: regimes", f"{key.key} is set by a regime and free in {key.source}; it is one of both"
+            )
+
+
+def _own_values(work: Work, config: Config) -> None:
+    for section, values in work.config.config.items():
+        if section not in work.schema.sections or not isinstance(values, dict):
+            known = ", ".join(work.schema.sections)
+            work.problem(work.config.where(section), f"section {section!r} is not known; sections: {known}")
+            continue
+        for name, value in values.items():
+            work.set(config, f"{section}.{name}", value, work.config.where(f"{section}.{name}"))
+    missing = [k.name for k in CLAUDE if k.name not in work.config.config.get("claude", {})]
+    if missing:
+        expected = ", ".join(k.name for k in CLAUDE)
+        work.problem(work.config.where("claude"), f"`claude:` needs exactly {expected}; missing: {', '.join(missing)}")

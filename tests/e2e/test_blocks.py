@@ -1,0 +1,184 @@
+"""Blocks and regimes with the real program: boundaries, snapshots, starting again, draws by rule, changed inputs."""
+
+import json
+import re
+import signal
+
+from orchestrator.core.state import fold
+from orchestrator.engine.sealing import state_of
+from orchestrator.paths import Paths
+from orchestrator.store import journal
+from tests import toy
+
+CONFIG = toy.CONFIG.replace("n_iter_block: 12", "n_iter_block: 4")
+REGIMES = """compare: simulation.n_neurons
+regimes:
+  - name: small
+    simulation: {n_neurons: 10}
+  - name: large
+    simulation: {n_neurons: 20}
+    profiles:
+      cpu: {simulation.n_frames: 200}
+"""
+
+
+def make(tmp_path, exploration=toy.EXPLORATION + REGIMES, **more):
+    return toy.make_home(tmp_path, config=CONFIG, exploration=exploration, **more)
+
+
+def explore(home, iterations, *words):
+    done = toy.run(home, "explore", "toy", "--iterations", str(iterations), *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def state(home):
+    return state_of(Paths(source=home / "explorations" / "toy", out=toy.out(home)))
+
+
+def test_a_block_ends_with_its_summary_snapshot_and_the_next_regime(tmp_path):
+    home = make(tmp_path)
+    explore(home, 6)
+    now = state(home)
+    assert list(now.boundaries) == [1] and now.boundaries[1].regime == "large"
+    assert now.nodes[1].config["simulation"] | {"seed": 0} == {"n_neurons": 10, "n_frames": 100, "seed": 0}
+    fifth = now.iterations[5]
+    assert fifth.proposal.parent is None and fifth.proposal.base == now.iterations[5].proposal.base is not None
+    config = now.nodes[5].config
+    assert (config["simulation"]["n_neurons"], config["simulation"]["n_frames"]) == (20, 200)
+    carried = now.nodes[fifth.proposal.base].config["training"]
+    assert {k: v for k, v in config["training"].items() if k != "seed"} == {
+        k: v for k, v in carried.items() if k != "seed"
+    }
+    analysis = (toy.out(home) / "analysis.md").read_text()
+    assert analysis.index("## Iter 4:") < analysis.index("## Block 1: summary") < analysis.index("## Iter 5:")
+    assert f"(inherits the config of node {fifth.proposal.base}, block 1)" in analysis
+    memory = (toy.out(home) / "memory.md").read_text()
+    assert memory.index("### Emerging Observations") > memory.index("### Iterations This Block")
+    assert "## Previous Block Summary (Block 1)" in memory and "10 against 20" in memory
+    assert "### Iter 5" in memory and "### Iter 4" not in memory
+    snapshot = toy.out(home) / "blocks" / "001"
+    record = json.loads((snapshot / "block.json").read_text())
+    assert record["next_regime"] == "large" and record["best_node"] == fifth.proposal.base
+    assert "## Current Block (Block 2)" in (snapshot / "memory.md").read_text()
+    assert (snapshot / "estimate.npz").exists() or (snapshot / "checkpoint.pt").exists() or record["best_node"]
+
+
+def test_trees_and_noise_of_two_regimes_do_not_mix(tmp_path):
+    home = make(tmp_path)
+    explore(home, 5)
+    scores = (toy.out(home) / "ucb_scores.txt").read_text()
+    assert "Node 5" in scores and not re.search(r"Node [1-4]\b", scores)
+    assert "node 5" in (toy.out(home) / "best.yaml").read_text()
+
+
+def test_a_deleted_snapshot_comes_back_as_it_was(tmp_path):
+    home = make(tmp_path)
+    explore(home, 5)
+    snapshot = toy.out(home) / "blocks" / "001"
+    before = {p.name: p.read_bytes() for p in snapshot.iterdir()}
+    for path in snapshot.iterdir():
+        path.unlink()
+    explore(home, 6)
+    assert {p.name: p.read_bytes() for p in snapshot.iterdir()} == before
+
+
+def test_starting_again_from_a_block_keeps_what_came_later(tmp_path):
+    home = make(tmp_path)
+    explore(home, 8)
+    old = journal.read(toy.out(home) / "journal.jsonl")
+    done = toy.run(home, "resume", "toy", "--block", "7")
+    assert done.returncode == 2 and "that block has not ended" in done.stderr and "1, 2" in done.stderr
+    done = toy.run(home, "resume", "toy", "--block", "1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    aside = next((home / "explorations" / "toy").glob("out-*"))
+    assert journal.read(aside / "journal.jsonl") == old and (aside / "runs" / "0008-1").is_dir()
+    new = journal.read(toy.out(home) / "journal.jsonl")
+    at = state(home).boundary_seq[1]
+    assert new[:at] == old[:at] and len(state(home).done) == 8
+    assert [e.body.type for e in new].count("opened") == 1
+    assert fold(state(home).contract, new).nodes[5].config == fold(state(home).contract, old).nodes[5].config
+
+
+POOR = {"by_seed": {"42": {"activity": {"condition_number": 5e3}}, "43": {"activity": {"condition_number": 100.0}}}}
+
+
+def test_an_unfit_draw_is_replaced_by_rule(tmp_path):
+    home = make(tmp_path, toy.EXPLORATION + "draws: {tries: 3, condition: 1000}\n", preflight=POOR)
+    said = explore(home, 5)
+    assert "draw 42" in said and "condition number is 5e+03" in said
+    now = state(home)
+    assert {it.proposal.simulation_seed for it in now.done} == {43}
+    assert [r.simulation_seed for r in now.regimes] == [42, 43]
+    assert "Draw set aside" in (toy.out(home) / "memory.md").read_text()
+
+
+def test_of_draws_that_are_all_unfit_the_best_conditioned_is_taken(tmp_path):
+    home = make(tmp_path, toy.EXPLORATION + "draws: {tries: 2, condition: 50}\n", preflight=POOR)
+    explore(home, 2)
+    assert {it.proposal.simulation_seed for it in state(home).done} == {43}
+
+
+def test_a_changed_input_is_taken_up_at_the_next_iteration_with_its_diff(tmp_path):
+    home = make(tmp_path)
+    explore(home, 2)
+    path = home / "instructions" / "toy.md"
+    path.write_text(path.read_text().replace("range: 1E-4 to 1E-2", "range: 1E-4 to 4E-3"))
+    config = home / "explorations" / "toy" / "config.yaml"
+    config.write_text(config.read_text().replace("ucb_c: 1.414", "ucb_c: 2.0"))
+    said = explore(home, 4)
+    assert "changed by a person and taken up: instruction.md, config.yaml" in said
+    now = state(home)
+    assert "-  learning_rate_W_start: 3.0E-3 # range: 1E-4 to 1E-2" in now.amendments[0][1].diff
+    assert now.contract.key("lr_W").high == 4e-3 and "c=2" in (toy.out(home) / "ucb_scores.txt").read_text()
+    events = journal.read(toy.out(home) / "journal.jsonl")
+    turns = [e.seq for e in events if e.body.type == "turn" and any(p.iteration == 3 for p in e.body.turn.proposals)]
+    assert now.amendments[0][0] == turns[0] - 1
+    assert "range: 1E-4 to 4E-3" in (toy.out(home) / "instruction.md").read_text()
+    explore(home, 5)
+    assert len(state(home).amendments) == 1
+
+
+def test_a_broken_input_pauses_with_its_line_until_it_is_mended(tmp_path):
+    home = make(tmp_path)
+    explore(home, 2)
+    config = home / "explorations" / "toy" / "config.yaml"
+    config.write_text("training: [\n")
+    process = toy.start(home, "explore", "toy", "--iterations", "4")
+    lines = []
+    for line in iter(process.stdout.readline, b""):
+        lines.append(line.decode())
+        if "paused until it is mended" in lines[-1]:
+            break
+    assert "config.yaml" in lines[-1], lines
+    config.write_text(CONFIG)
+    rest = process.communicate(timeout=30)[0].decode()
+    assert process.returncode == 0 and "going on" in rest
+    assert len(state(home).done) == 4 and not state(home).amendments
+
+
+def test_a_pause_can_be_stopped(tmp_path):
+    home = make(tmp_path)
+    explore(home, 2)
+    (home / "instructions" / "toy.md").write_text("nothing\n")
+    process = toy.start(home, "explore", "toy", "--iterations", "4")
+    for line in iter(process.stdout.readline, b""):
+        if b"paused until it is mended" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 4 and len(state(home).done) == 2
+
+
+def test_what_an_exploration_is_cannot_change_under_it(tmp_path):
+    home = make(tmp_path)
+    explore(home, 2)
+    path = home / "explorations" / "toy" / "exploration.yaml"
+    path.write_text(path.read_text().replace("{n_neurons: 10}", "{n_neurons: 12}"))
+    process = toy.start(home, "explore", "toy", "--iterations", "3")
+    for line in iter(process.stdout.readline, b""):
+        if b"paused until it is mended" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert b"regimes.small" in line and b"FRESH=1" in line
