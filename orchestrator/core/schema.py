@@ -89,6 +89,8 @@ class MetricSchema(_Open):
     target: float | None = None
     aliases: tuple[str, ...] = ()
     version: int = 1
+    corrected_by: str | None = None
+    """Metric to judge by where this one misleads (a chaotic system over a long horizon)."""
     log_key: str = ""
     format: str = "%g"
     description: str = ""

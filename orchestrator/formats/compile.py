@@ -1,7 +1,8 @@
 """Compiles instruction, trainer schema, exploration.yaml and config.yaml into the contract (pure, default deny).
 
-Precedence: hard schema < instruction < exploration.yaml. What the instruction does not free is frozen; what it frees
-and the trainer does not have is left out and said so. All problems are gathered before anything is refused.
+Precedence: hard schema < instruction < exploration.yaml < the instruction's user instructions. What the instruction
+does not free is frozen; what it frees and the trainer does not have is left out and said so. All problems are gathered
+before anything is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from orchestrator.core.contract import Contract
 from orchestrator.core.exploration import Exploration
 from orchestrator.core.schema import SystemSchema
 from orchestrator.errors import InstructionError
-from orchestrator.formats import judging, key_rules, systems
+from orchestrator.formats import judging, key_rules, practice, systems, wishes
 from orchestrator.formats.draft import InstructionDraft, Problem
 from orchestrator.formats.work import Work
 from orchestrator.formats.yaml_edit import Document
@@ -52,7 +53,7 @@ def compile_all(
     work.unsettled()
     base = systems.base_config(work)
     start = systems.start_config(work, base)
-    keys = key_rules.keys(work, start)
+    keys = wishes.honoured(work, key_rules.keys(work, start))
     key_rules.agreement(work)
     regimes = systems.regimes(work, base, keys)
     fields: dict[str, Any] = {
@@ -67,6 +68,10 @@ def compile_all(
         "max_changes": draft.max_changes[0] if draft.max_changes else 1,
         "regimes": regimes,
         "compare": systems.compare(work, regimes),
+        "user_instructions": wishes.user_instructions(work, start, regimes),
+        "strategies": practice.strategies(work),
+        "scopes": practice.scopes(work),
+        "figures": practice.figures(work),
     }
     problems = tuple(dict.fromkeys(work.problems))
     if any(p.stops for p in problems):

@@ -110,6 +110,8 @@ class EditableFile(Record):
 
     path: str
     permission: str
+    functions: tuple[str, ...] = ()
+    """Functions that the permission names, in backticks."""
     line: int
 
 

@@ -37,7 +37,7 @@ _KEY_WORD = re.compile(r"\b[a-z][A-Za-z]*_\w+\b")
 _FIGURE = re.compile(r"\.(?:png|tiff?)$")
 _PAIR = re.compile(rf"\b([A-Za-z_]\w*)\s*=\s*({rules.NUMBER}|true|false|True|False)(?![\w.])")
 _NORMAL = re.compile(r"N\(0,\s*1/(√\s*n|sqrt\(?n\)?|n)\)")
-_NONE_YET = re.compile(r"^\W*(?:none|nothing)(?: yet| so far)?\W*$", re.I)
+_NONE_YET = re.compile(r"^\W*(?:none|nothing)(?: yet| so far)?(?:[.!]\s.*|\W*)$", re.I)
 
 
 def prose(text: Text) -> Iterator[tuple[Block, int, str]]:
@@ -257,10 +257,14 @@ def files(text: Text, notes: Notes) -> list[EditableFile]:
     """Return the rows of the table of files that may change."""
     found = []
     for table in (b for b in text.blocks if isinstance(b, Table)):
-        if table.column("file") is not None and table.column("permission") is not None:
+        at, said = table.column("file"), table.column("permission")
+        if at is not None and said is not None:
             notes.use(table)
             for line, cells in table.rows:
-                found.append(EditableFile(path=plain(cells[0]), permission=plain(cells[1]), line=line))
+                path, permission = plain(cells[at]), plain(cells[said])
+                found.append(
+                    EditableFile(path=path, permission=permission, functions=tuple(codes(cells[said])), line=line)
+                )
     return found
 
 
@@ -326,13 +330,13 @@ def figures(text: Text, notes: Notes) -> list[LineOf]:
 
 
 def user_instructions(text: Text, notes: Notes) -> list[LineOf]:
-    """Return what stands under "User instructions"."""
+    """Return the list items and paragraphs under "User instructions"; what starts with "None yet." is nothing."""
     found = []
-    for block, line, content in prose(text):
-        if under(block, "user instructions"):
+    for block in text.blocks:
+        if isinstance(block, Paragraph | Item) and under(block, "user instructions"):
             notes.use(block)
-            if not _NONE_YET.match(content):
-                found.append(LineOf(text=content, line=line))
+            if not _NONE_YET.match(block.text) and not (isinstance(block, Paragraph) and block.label):
+                found.append(LineOf(text=block.text, line=block.line))
     return found
 
 

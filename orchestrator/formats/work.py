@@ -27,6 +27,7 @@ class Work:
     problems: list[Problem] = field(default_factory=list)
 
     def problem(self, where: str, text: str, *, stops: bool = True, key: str | None = None) -> None:
+        """Note a problem at `file:line`."""
         self.problems.append(Problem(where=where, text=text, stops=stops, key=key))
 
     def key(self, name: str) -> KeySchema | None:
@@ -47,6 +48,19 @@ class Work:
             if found:
                 return found.name
         return None
+
+    def evidence(self, name: str) -> tuple[str | None, str | None]:
+        """Return the metric to judge by (the scorer's correction when it has one), and the metric it stands for."""
+        found = self.metric(name)
+        known = self.schema.metric(found) if found else None
+        better = known.corrected_by if known else None
+        return (better, found) if better and self.schema.metric(better) else (found, None)
+
+    def corrected(self, where: str, better: str, name: str) -> None:
+        """Tell that `better` stands in for `name`."""
+        self.problem(
+            where, f"{name} is judged by {better}: the system is chaotic, the short horizon is used", stops=False
+        )
 
     def settled(self, name: str) -> Settled | None:
         """Return what exploration.yaml settles for a key, under whichever of its spellings."""
@@ -72,14 +86,17 @@ class Work:
                 self.problem("exploration.yaml", f"settle.{name}: no such key{self.near(name)}")
 
     def near(self, name: str) -> str:
+        """Return the end of a sentence that names the keys most like `name`."""
         near = self.schema.nearest_keys(name)
         return f"; nearest: {', '.join(near)}" if near else f"; sections: {', '.join(self.schema.sections)}"
 
     def override(self, start: Config, values: dict[str, Any], where: str) -> None:
+        """Set each `section.name` of `values`, and note what the trainer would refuse."""
         for key, value in values.items():
             self.set(start, key, value, where)
 
     def set(self, start: Config, key: str, value: Any, where: str) -> None:
+        """Set one key of a config; an unknown key or a bad value is a problem and changes nothing."""
         known = {k.key: k for k in (*self.schema.keys, *CLAUDE)}.get(key)
         if known is None:
             only = "; `claude:` has exactly n_epochs, data_augmentation_loop, n_iter_block, ucb_c"
