@@ -8,7 +8,7 @@ RUN_OPTIONS = $(call QUOTE,$(ROOT),--root) $(call QUOTE,$(PROFILE),--profile) $(
 	$(call QUOTE,$(LAUNCHER),--launcher) $(call QUOTE,$(SEED),--seed) $(call QUOTE,$(SCIENTIST),--scientist)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup new report confirm explore resume status lint test test-science bench check format schema clean need-exp
+.PHONY: help setup new report confirm explore resume status lint test test-science bench parity check format schema clean need-exp
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -56,6 +56,9 @@ test-science: $(STAMP) ## slow recovery tests on real training
 
 bench: $(STAMP) ## gradient steps per second: dense path beside message passing over edges
 	@$(BIN)/python -m trainers.bench
+
+parity: $(STAMP) ## retrain recorded results, with the old defect of the data and without (about 5 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m trainers.parity
 
 check: $(STAMP) ## format, lint, types, layers, sizes, links
 	$(BIN)/ruff format --check .

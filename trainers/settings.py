@@ -41,9 +41,26 @@ class Section(BaseModel):
 class Simulation(Section):
     """The system that is simulated; its keys name the data set."""
 
-    connectivity_type: Literal["chaotic"] = key("chaotic", "How W is drawn: chaotic is W_ij ~ N(0, 1/n_neurons).")
+    connectivity_type: Literal["chaotic", "low_rank", "Lorentz"] = key(
+        "chaotic",
+        "How W is drawn: chaotic is W_ij ~ N(0, 1/n_neurons), low_rank a product U V of rank connectivity_rank and the "
+        "same variance, Lorentz a Cauchy distribution cut at 25 and divided by n_neurons^0.7.",
+    )
+    connectivity_rank: int = key(
+        1, "Rank r of W before its diagonal is set to 0.", ge=1, le=10000, acts_when="connectivity_type is low_rank"
+    )
     connectivity_filling_factor: float = key(
         1.0, "Probability that an entry of W is kept; the others are exactly 0.", gt=0.0, le=1.0, aliases=("filling",)
+    )
+    Dale_law: bool = key(False, "Every column of W (what one neuron sends) has one sign.")
+    Dale_law_factor: float = key(
+        0.5, "Fraction of neurons that excite, the first ones.", ge=0.0, le=1.0, acts_when="Dale_law is true"
+    )
+    legacy_sparse_transpose: bool = key(
+        False,
+        "Repeat the defect of the recorded simulator: an entry of W acts only where the transposed entry is kept too, "
+        "while W is saved as drawn; every result carries a mark.",
+        acts_when="connectivity_filling_factor < 1",
     )
     params: list[list[float]] = key(
         [[1.0, 0.0, 7.0, 0.0, 1.0, 0.0]],
@@ -52,19 +69,39 @@ class Simulation(Section):
     )
     phi: Literal["tanh"] = key("tanh", "Transfer function phi of a sending neuron.")
     n_neurons: int = key(100, "Number of neurons.", unit="neurons", ge=2, le=10000)
-    n_neuron_types: Literal[1] = key(1, "Number of neuron types (rows of params).", unit="types")
+    n_neuron_types: int = key(
+        1, "Number of neuron types (rows of params), in blocks of equal size.", unit="types", ge=1, le=1000
+    )
     n_frames: int = key(10000, "Frames kept; training gets the first 90 %.", unit="frames", ge=50, le=1000000)
     delta_t: float = key(0.01, "Step of the forward Euler integration.", unit="time", gt=0.0, le=1.0)
     start_frame: int = key(-100, "First frame that is integrated; frames below 0 are dropped.", unit="frames",
                            le=0, ge=-100000)  # fmt: skip
+    noise_model_level: float = key(
+        0.0,
+        "Process noise: standard deviation of what every Euler step adds to u. The stored du/dt stays without it, and "
+        "so does the second trajectory.",
+        unit="u", ge=0.0, le=100.0,
+    )  # fmt: skip
     seed: int = key(42, "Draws W and both initial states. Another value is another system.", ge=0, le=2**31 - 1)
 
     @model_validator(mode="after")
     def _one_row_a_type(self) -> Self:
-        if len(self.params) != self.n_neuron_types or any(len(row) != 6 for row in self.params):
-            raise ValueError(f"params: expected {self.n_neuron_types} row(s) of 6 numbers [a, b, g, s, w, h]")
+        if any(len(row) != 6 for row in self.params):
+            raise ValueError("params: expected rows of 6 numbers [a, b, g, s, w, h]")
         if any(row[4] <= 0.0 for row in self.params):
             raise ValueError("params: w, the fifth number of a row, must be > 0")
+        if "params" in self.model_fields_set and len(self.params) != self.n_neuron_types:  # a training is not told them
+            raise ValueError(f"params: expected {self.n_neuron_types} row(s), one a type, found {len(self.params)}")
+        if self.n_neuron_types > self.n_neurons:
+            raise ValueError(f"n_neuron_types: expected at most n_neurons = {self.n_neurons}")
+        return self
+
+    @model_validator(mode="after")
+    def _connectivity_fits(self) -> Self:
+        if self.connectivity_type == "low_rank" and self.connectivity_rank > self.n_neurons:
+            raise ValueError(f"connectivity_rank: expected at most n_neurons = {self.n_neurons}")
+        if self.legacy_sparse_transpose and self.connectivity_filling_factor == 1.0:
+            raise ValueError("legacy_sparse_transpose: changes nothing at connectivity_filling_factor 1; drop it")
         return self
 
 
@@ -268,8 +305,12 @@ class Reader:
 
 def idle_keys(config: SignalConfig) -> dict[str, str]:
     """Return the keys that cannot act in this config, each with its reason: changing one changes nothing."""
-    t = config.training
+    t, s = config.training, config.simulation
     idle: dict[str, str] = {}
+    if s.connectivity_type != "low_rank" and "connectivity_rank" in s.model_fields_set:
+        idle["simulation.connectivity_rank"] = f"connectivity_type is {s.connectivity_type}"
+    if not s.Dale_law and "Dale_law_factor" in s.model_fields_set:
+        idle["simulation.Dale_law_factor"] = "Dale_law is false"
     if t.n_epochs <= t.n_epochs_init:
         idle["training.coeff_W_L1"] = (
             f"acts in phase 2 only, which starts at epoch n_epochs_init={t.n_epochs_init}; "

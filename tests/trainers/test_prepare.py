@@ -25,7 +25,7 @@ def test_the_truth_scores_one_and_nothing_scores_nothing(regime):
     assert found["ceiling"]["test_R2_100"] > 0.999
     assert found["activity"]["condition_number"] > 1
     assert set(found) == {"contract", "system", "regime", "generator_version", "fingerprint", "ok", "reason", "guard",
-                          "oracle", "null", "ceiling", "baselines", "activity", "warnings"}  # fmt: skip
+                          "oracle", "null", "ceiling", "baselines", "activity", "marks", "warnings"}  # fmt: skip
 
 
 def test_training_is_told_no_truth(regime):
@@ -93,7 +93,12 @@ def test_the_guard_refuses_the_recorded_transposed_mask(copied):
     np.save(copied / "train" / "du.npy", du.astype(np.float32))
     told = guard(copied)
     assert not told["ok"] and told["relative_error"] > 0.1
-    assert "not made by the saved W" in told["sentence"]
+    assert "the sparse mask is transposed" in told["sentence"]
+
+
+def test_the_guard_refuses_another_W(copied):
+    np.save(copied / "truth" / "W.npy", np.load(copied / "truth" / "W.npy").T)
+    assert "not made by the saved W" in guard(copied)["sentence"]
 
 
 def test_the_guard_refuses_frames_that_do_not_follow(copied):

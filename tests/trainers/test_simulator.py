@@ -76,6 +76,6 @@ def test_effective_rank_counts_modes():
     assert rank_of(spectrum, 0.999999) == 3
     assert rank_of(np.zeros(4), 0.9) == 0
     _, system, _, frames = simulated(frames=600)
-    described = activity(system, frames)
+    described = activity(system, frames, system.rhs(frames))
     assert 1 <= described["effective_rank_90"] <= described["effective_rank_99"] <= 50
     assert described["gain_spectral_radius"] == pytest.approx(7 * described["spectral_radius"], rel=1e-6)

@@ -22,7 +22,7 @@ from trainers.data import XNORM_STD, load_signal
 from trainers.errors import RefusedError
 from trainers.prepare import baselines
 from trainers.prepare.guard import guard
-from trainers.prepare.simulator import System, activity, draw_system, generators, trajectory
+from trainers.prepare.simulator import Noise, System, acting_system, activity, draw_system, generators, trajectory
 from trainers.scoring.metrics import load_truth
 from trainers.settings import SignalConfig, load_yaml, read_config
 from trainers.yaml_io import write_text
@@ -44,6 +44,8 @@ ONE_FOR_TRUTH = (
     "test_R2", "test_pearson", "test_R2_100", "test_pearson_100", "kinograph_R2", "kinograph_SSIM",
 )  # fmt: skip
 """Metrics that the true parameters score 1 on; support_AUC too where it is defined."""
+ONE_FOR_PARAMETERS = ("connectivity_R2", "connectivity_R2_strict", "connectivity_slope", "sign_agreement")
+"""Those that compare parameters alone: the saved W of legacy data scores 1 on them and explains the data badly."""
 NULL_MAX = 0.1
 NULL_CHECKED = ("connectivity_R2", "connectivity_R2_strict", "one_step_R2")
 Metrics = dict[str, float | None]
@@ -71,7 +73,7 @@ def prepare(spec_file: Path, data_dir: Path) -> bool:
         temporary.mkdir()
         with threadpool_limits(limits=1):  # sums must not depend on the number of threads: same order, same bytes
             simulate(config, temporary)
-        preflight = measure(config, temporary) | {"system": spec["system"], "regime": spec["regime"]}
+            preflight = measure(config, temporary) | {"system": spec["system"], "regime": spec["regime"]}
         write_text(temporary / "preflight.json", json.dumps(preflight, indent=1) + "\n")
         os.replace(temporary, data_dir)
     return True
@@ -94,11 +96,20 @@ def simulate(config: SignalConfig, folder: Path) -> None:
     `train/` holds the first 90 % of the first trajectory and neither types, true parameters nor the simulation seed.
     """
     simulation = config.simulation
+    if len(simulation.params) != simulation.n_neuron_types:
+        raise RefusedError(
+            f"simulation.params: expected {simulation.n_neuron_types} row(s), one a neuron type, found "
+            f"{len(simulation.params)}; set simulation.params"
+        )
     rng = generators(simulation.seed)
     system = draw_system(simulation, rng)
-    u = trajectory(system, rng["first_state"], simulation, simulation.n_frames).astype(np.float32)
-    du = system.rhs(u.astype(np.float64)).astype(np.float32)
-    second = trajectory(system, rng["second_state"], simulation, ROLLOUT_FRAMES)[None]
+    acting = acting_system(system, simulation.legacy_sparse_transpose)
+    noise = Noise(simulation.noise_model_level, rng["noise"]) if simulation.noise_model_level > 0 else None
+    u = trajectory(acting, rng["first_state"], simulation, simulation.n_frames, noise).astype(np.float32)
+    du = acting.rhs(u.astype(np.float64))
+    described = activity(system, u.astype(np.float64), du)
+    du = du.astype(np.float32)
+    second = trajectory(acting, rng["second_state"], simulation, ROLLOUT_FRAMES)[None]
     if not (np.isfinite(u).all() and np.isfinite(second).all()):
         raise RefusedError("the simulated activity is not finite; lower delta_t or the gain g in simulation.params")
 
@@ -129,7 +140,7 @@ def simulate(config: SignalConfig, folder: Path) -> None:
     asked = {"rollout_frames": ROLLOUT_FRAMES, "delta_t": simulation.delta_t}
     write_text(folder / "train" / "dataset.json", json.dumps(told, indent=1) + "\n")
     write_text(folder / "inputs" / "inputs.json", json.dumps(asked, indent=1) + "\n")
-    write_text(folder / "truth" / "activity.json", json.dumps(activity(system, u.astype(np.float64)), indent=1) + "\n")
+    write_text(folder / "truth" / "activity.json", json.dumps(described, indent=1) + "\n")
 
 
 def measure(config: SignalConfig, folder: Path) -> dict[str, Any]:
@@ -137,18 +148,21 @@ def measure(config: SignalConfig, folder: Path) -> dict[str, Any]:
 
     Nothing is taken over from the simulation in memory: everything is read back from the files.
     """
-    told = guard(folder)
+    simulation = config.simulation
+    legacy = simulation.legacy_sparse_transpose
+    told = guard(folder, simulation.noise_model_level, legacy)
     truth = load_truth(folder)
     data, inputs = load_signal(folder / "train", folder / "inputs")
     system = System(truth.W, truth.types, truth.params)
     u, du = data.u.numpy(), data.du.numpy()
     oracle = baselines.oracle(system, inputs, truth)
     null = baselines.null(config, inputs, truth)
-    ceiling, condition = baselines.ceiling(system, u, du, inputs, truth)
+    ceiling, condition = baselines.ceiling(acting_system(system, legacy), u, du, inputs, truth)
     tricks = baselines.tricks(u, du, inputs, truth)
+    marks = legacy_marks(simulation.connectivity_filling_factor, oracle, ceiling) if legacy else []
     active = truth.activity | {"condition_number": condition}
     reason = None if told["ok"] else told["sentence"]
-    reason = reason or oracle_fault(oracle) or null_fault(null)
+    reason = reason or oracle_fault(oracle, ONE_FOR_PARAMETERS if legacy else ONE_FOR_TRUTH) or null_fault(null)
     return {
         "contract": 1,
         "system": "",
@@ -163,13 +177,34 @@ def measure(config: SignalConfig, folder: Path) -> dict[str, Any]:
         "ceiling": _plain(ceiling),
         "baselines": _plain(tricks),
         "activity": _plain(active),
-        "warnings": warnings(active, ceiling),
+        "marks": marks,
+        "warnings": [*marks, *warnings(active, ceiling)],
     }
 
 
-def oracle_fault(oracle: Metrics) -> str | None:
-    """Return a sentence when the true parameters do not score 1."""
-    for name in ONE_FOR_TRUTH:
+def legacy_marks(filling: float, oracle: Metrics, ceiling: Metrics) -> list[str]:
+    """Return the sentence that every result on data of the legacy switch carries.
+
+    Args:
+        filling: declared filling factor, the expected ceiling of connectivity_R2.
+        oracle: metrics of the saved W, which did not make the data.
+        ceiling: metrics of the W that least squares finds on the data.
+    """
+    best, explained = (_shown(m[k]) for m, k in ((ceiling, "connectivity_R2"), (oracle, "one_step_R2")))
+    return [
+        "legacy_sparse_transpose: the data come from W o mask^T while W is saved, as in the recorded simulator; the "
+        f"best possible connectivity_R2 is about the filling factor {filling:g} (least squares: {best}), the saved W "
+        f"itself has one_step_R2 {explained}, and no result here compares with correct data"
+    ]
+
+
+def _shown(value: float | None) -> str:
+    return "not defined" if value is None else f"{value:.3f}"
+
+
+def oracle_fault(oracle: Metrics, names: tuple[str, ...] = ONE_FOR_TRUTH) -> str | None:
+    """Return a sentence when the true parameters do not score 1 on one of the metrics `names`."""
+    for name in names:
         value = oracle[name]
         if value is None or not abs(value - 1.0) < ORACLE_TOLERANCE:
             return f"the true parameters score {value} on {name} instead of 1: the metric or the data are wrong"

@@ -63,6 +63,7 @@ def score(run_dir: Path, data_dir: Path) -> dict[str, Any]:
         "data_fingerprint": preflight.get("fingerprint"),
         "analysis_log_sha256": hashlib.sha256(log.encode()).hexdigest(),
         "plots": plots,
+        "marks": _marks(preflight),
     }
     write_text(run_dir / "result.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
     return result
@@ -73,6 +74,11 @@ def _truth(data_dir: Path) -> tuple[Truth, dict[str, Any]]:
         return load_truth(data_dir), json.loads((data_dir / "preflight.json").read_text())
     except (OSError, ValueError, KeyError) as error:
         raise RefusedError(f"{data_dir} is not a complete regime ({error}); prepare it again") from error
+
+
+def _marks(preflight: dict[str, Any]) -> list[str]:
+    """Return the sentences that every result on these data carries (preflight.json `marks`)."""
+    return [str(mark) for mark in preflight.get("marks") or []]
 
 
 def _trained(content: dict[str, Any]) -> dict[str, Any]:
@@ -121,6 +127,7 @@ def log_text(order: Order, truth: Truth, preflight: dict[str, Any], trained: dic
 
     rollout = ("test_R2", "test_pearson", "test_R2_100", "test_pearson_100")
     lines = [
+        *(f"mark: {mark}" for mark in _marks(preflight)),
         line("spectral_radius"),
         "--- activity ---",
         f"  shape: ({active['n_frames']:.0f}, {active['n_neurons']:.0f})",
