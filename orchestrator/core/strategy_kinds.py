@@ -47,7 +47,9 @@ class Kind(Record):
 _NUMBER = r"(\d*\.?\d+(?:[eE][-+]?\d+)?)"
 _WORDS = {"two": 2.0, "three": 3.0, "four": 4.0, "five": 5.0, "six": 6.0}
 _THINGS = r"(?:consecutive|in a row|iter|run|time|node|seed|block|batch|config|code|mutation|partial|success|result)"
-_COUNT = re.compile(rf"(?<![\w.])(\d+|{'|'.join(_WORDS)})\s*(\+|or more\b)|(?:(>)\s*)?(?<![\w./])(\d+)\s+{_THINGS}", re.I)
+_COUNT = re.compile(
+    rf"(?<![\w.])(\d+|{'|'.join(_WORDS)})\s*(\+|or more\b)|(?:(>)\s*)?(?<![\w./])(\d+)\s+{_THINGS}", re.I
+)
 _COUNT_WORD = re.compile(rf"\b({'|'.join(_WORDS)})\s+{_THINGS}", re.I)
 
 
