@@ -15,6 +15,7 @@ from typing import Literal
 from orchestrator.core import tree
 from orchestrator.core.classify import verdict
 from orchestrator.core.contract import MetricRule
+from orchestrator.core.diagnosis import gap
 from orchestrator.core.state import Iteration, Node, State
 from orchestrator.core.stats import noise, summarise
 
@@ -37,14 +38,14 @@ class Scene:
     @cached_property
     def iterations(self) -> list[Iteration]:
         """The block's iterations before `until`, finished or not."""
-        first = (self.block - 1) * self.state.n_iter_block + 1
+        first = self.state.first_of(self.block)
         numbers = range(first, min(first + self.state.n_iter_block, self.until or 10**12))
         return [self.state.iterations[i] for i in numbers if i in self.state.iterations]
 
     @cached_property
     def runs(self) -> list[Iteration]:
         """Finished iterations on the block's draw, in order."""
-        draw = self.iterations[0].proposal.simulation_seed if self.iterations else None
+        draw = self.state.draw(self.block)
         return [it for it in self.iterations if it.final is not None and it.proposal.simulation_seed == draw]
 
     @cached_property
@@ -91,7 +92,7 @@ class Scene:
 
     def floor(self, metric: str | None = None) -> float:
         """Return the difference beyond which two values of a metric are not noise."""
-        return floor(self.state, metric)
+        return floor(self.state, metric, self.block)
 
     def effect(self, node: Node, metric: str | None = None) -> Effect:
         """Return what a node's mutation did; a run without a result degraded."""
@@ -99,11 +100,7 @@ class Scene:
 
     def gap(self, it: Iteration) -> float | None:
         """Return the degeneracy gap of a run; None without the metrics, or when the instruction names no gap."""
-        rule = self.state.contract.gap
-        if rule is None:
-            return None
-        high, low = it.metric(rule.minuend).value, it.metric(rule.subtrahend).value
-        return None if high is None or low is None else high - low
+        return gap(self.state.contract, it)
 
     def verdict(self, it: Iteration) -> str:
         """Return the class of a run."""
@@ -127,9 +124,9 @@ class Scene:
         return left.index(meet) + right.index(meet)
 
 
-def floor(state: State, metric: str | None = None) -> float:
-    """Return the noise floor of a metric (the primary): one pooled standard deviation, at least `LEAST`."""
-    return max(noise(state, metric or state.contract.primary.name).sd or 0.0, LEAST)
+def floor(state: State, metric: str | None = None, block: int | None = None) -> float:
+    """Return the noise floor of a metric (the primary) in a block's regime: one pooled sd, at least `LEAST`."""
+    return max(noise(state, metric or state.contract.primary.name, block).sd or 0.0, LEAST)
 
 
 def gain(state: State, node: Node, metric: str | None = None) -> float | None:
@@ -148,7 +145,7 @@ def effect(state: State, node: Node, metric: str | None = None, within: float | 
     difference = gain(state, node, metric)
     if difference is None:
         return "degraded"
-    if abs(difference) <= (floor(state, metric) if within is None else within):
+    if abs(difference) <= (floor(state, metric, node.block) if within is None else within):
         return "neutral"
     return "improved" if difference > 0 else "degraded"
 

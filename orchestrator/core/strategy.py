@@ -114,8 +114,7 @@ def stale(state: State) -> tuple[str, ...]:
     named = [(row, kind_of(row.name, row.condition)) for row in state.strategies if row.block < ended[0]]
     left = {row.name: (row, kind) for row, kind in named if kind is None or kind.group != "default"}
     for block in ended:
-        first = (block - 1) * state.n_iter_block + 1
-        for until in range(first + 1, first + state.n_iter_block + 1):
+        for until in range(state.first_of(block) + 1, state.first_of(block + 1) + 1):
             scene = Scene(state, block, until)
             for name, (row, kind) in list(left.items()):
                 if kind is not None and ALL_PREDICATES[kind.key](scene, row) is not None:
@@ -125,8 +124,7 @@ def stale(state: State) -> tuple[str, ...]:
 
 def complete(state: State, block: int) -> bool:
     """Return whether every iteration of a block is final."""
-    first = (block - 1) * state.n_iter_block + 1
-    numbers = range(first, first + state.n_iter_block)
+    numbers = range(state.first_of(block), state.first_of(block + 1))
     return all(i in state.iterations and state.iterations[i].final is not None for i in numbers)
 
 

@@ -305,7 +305,7 @@ def _cross_seed_optimize(scene: Scene, rule: StrategyRule) -> Found | None:
     top, at = max(best[:-count], key=lambda r: (r[0], -r[1]))
     if any(r > top + scene.floor(name) for r, _ in best[-count:]):
         return None
-    first = scene.iterations[0].proposal.iteration if scene.iterations else (scene.block - 1) * state.n_iter_block + 1
+    first = state.first_of(scene.block)
     text = f"the best {name} is of iteration {at}; the last {count} blocks did not beat it"
     return Found(evidence=text, since=first - 1, nodes=(state.iterations[at].node,))
 
