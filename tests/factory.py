@@ -1,8 +1,9 @@
 """Small valid records for tests: a contract with three keys, and a journal driven by the offline scientist."""
 
+from orchestrator.core import configs
 from orchestrator.core.contract import Condition, Contract, KeyRule, MetricRule, VerdictRule
 from orchestrator.core.events import Event, Opened, RunEnded, RunReserved, Session, Turned
-from orchestrator.core.records import Metric
+from orchestrator.core.records import Change, Metric, Mutation, Proposal, Turn
 from orchestrator.core.state import State
 from orchestrator.scientist.offline import OfflineScientist
 
@@ -94,3 +95,44 @@ class Driver:
                 self.end(proposal.iteration, score(self.state.config_of(proposal)))
             if not turn.proposals:
                 break
+
+    def put(self, value=None, *, parent=None, changes=(), strategy="exploit", code="tree", seeds=(7, 42), of=None,
+            metrics=None, outcome="ok"):  # fmt: skip
+        """Propose and end one iteration by hand; return its number.
+
+        Args:
+            value: primary metric.
+            parent: node; None is root with the start's config.
+            changes: (key, new value) pairs.
+            strategy: as the proposal names it.
+            code: tree sha.
+            seeds: (training seed, simulation seed).
+            of: node of which it is a replicate.
+            metrics: other metrics, by name.
+            outcome: of the run.
+        """
+        state = self.state
+        iteration = state.last_iteration + 1
+        base = state.nodes[of].config if of else state.base_config(parent, state.block_of(iteration))
+        made = tuple(Change(key=k, old=configs.get(base, k), new=v) for k, v in changes)
+        kind = "replicate" if of else "config" if made or parent else "baseline"
+        proposal = Proposal(
+            iteration=iteration,
+            parent=state.nodes[of].parent if of else parent,
+            base=of or parent,
+            mutation=Mutation(kind=kind, changes=made, replicate_of=of),
+            config_sha=configs.idea_sha(configs.apply(base, made)),
+            code=code,
+            training_seed=seeds[0],
+            simulation_seed=seeds[1],
+            strategy=strategy,
+            parent_rule="by hand",
+            hypothesis="by hand",
+        )
+        self.add(Turned(turn=Turn(turn=len(state.turns) + 1, based_on=state.seq, scientist="hand",
+                                  proposals=(proposal,))))  # fmt: skip
+        found = {name: Metric(value=v) for name, v in (metrics or {}).items()}
+        if value is not None:
+            found["connectivity_R2"] = Metric(value=value)
+        self.end(iteration, outcome=outcome, metrics=found)
+        return iteration

@@ -78,7 +78,9 @@ class StrategyRule(Record):
     metric: str | None = None
     """Metric that the condition is about, by the scorer's name; null is the primary, or none."""
     numbers: dict[str, float] = Field(default_factory=dict)
-    """Numbers read from the condition, e.g. `{"count": 3, "within": 0.05}`: `core.strategy` lists those of a name."""
+    """Numbers read from the condition, e.g. `{"count": 3, "within": 0.05}`: those of a name: `core.strategy_kinds`."""
+    assumed: tuple[str, ...] = ()
+    """Those of `numbers` that the condition does not state: the registry's defaults."""
     known: bool = True
     """Whether `core.strategy` has a predicate of that name; a row without one is shown and never triggers."""
     block: int = 0
