@@ -56,6 +56,7 @@ def read_instruction(text: str, source: str) -> InstructionDraft:
         "plan": sections.plan(main, notes),
         "strategies": sections.strategies(main, notes),
         "diagnosis": sections.diagnosis(main, notes),
+        "gap": sections.gap(main, notes),
         "files": sections.files(main, notes),
         "log_form": form,
         **{f"log_{k}": labels.get(k, Labels()) for k in ("config", "metrics", "activity")},
