@@ -150,6 +150,14 @@ class LineOf(Record):
     line: int
 
 
+class Reduction(Record):
+    """A loss term: coefficient times a sum or a mean."""
+
+    name: str
+    word: Literal["sum", "mean"]
+    line: int
+
+
 class BlockFocus(Record):
     """`Block 2: ...`; `onwards` is the `+` of `Block 4+`."""
 
@@ -204,6 +212,9 @@ class InstructionDraft(Record):
     user_instructions: tuple[LineOf, ...] = ()
     noise_scales: tuple[LineOf, ...] = ()
     """Stated distributions of W, e.g. `N(0, 1/n)`."""
+    reductions: tuple[Reduction, ...] = ()
+    layers: tuple[LineOf, ...] = ()
+    """Widths of each `MLP([2, hidden_dim, 1])`."""
     unmapped: tuple[LineOf, ...] = ()
     problems: tuple[Problem, ...] = ()
 

@@ -41,7 +41,6 @@ _GAP = re.compile(r"degeneracy\s+gap\b[^`\n]{0,20}\s?`(\w+)\s*[-−–]\s*(\w+)`
 _GAP_LIMIT = re.compile(rf"\bgap\s+(?:is\s+)?(?:>|≥|>=|over|above|(?:larger|more)\s+than)\s*({rules.NUMBER})", re.I)
 _NO_EVIDENCE = re.compile(r"\btrust\b|\bnothing\b|\b(?:no|not)\s+evidence\b", re.I)
 _PAIR = re.compile(rf"\b([A-Za-z_]\w*)\s*=\s*({rules.NUMBER}|true|false|True|False)(?![\w.])")
-_NORMAL = re.compile(r"N\(0,\s*1/(√\s*n|sqrt\(?n\)?|n)\)")
 _NONE_YET = re.compile(r"^\W*(?:none|nothing)(?: yet| so far)?(?:[.!]\s.*|\W*)$", re.I)
 
 
@@ -366,16 +365,6 @@ def user_instructions(text: Text, notes: Notes) -> list[LineOf]:
             notes.use(block)
             if not _NONE_YET.match(block.text) and not (isinstance(block, Paragraph) and block.label):
                 found.append(LineOf(text=block.text, line=block.line))
-    return found
-
-
-def noise_scales(text: Text) -> list[LineOf]:
-    """Return every stated distribution N(0, 1/n) or N(0, 1/√n)."""
-    found = []
-    for _, line, content in prose(text):
-        for match in _NORMAL.finditer(content):
-            scale = "N(0, 1/n)" if match[1] == "n" else "N(0, 1/√n)"
-            found.append(LineOf(text=scale, line=line))
     return found
 
 
