@@ -93,8 +93,7 @@ def _practice(contract: Contract) -> Iterator[str]:
     if contract.strategies:
         yield f"Strategies ({len(contract.strategies)})"
     for s in contract.strategies:
-        assumed = getattr(s, "assumed", ())
-        said = [f"{k} {v:g}{' (assumed)' if k in assumed else ''}" for k, v in s.numbers.items()]
+        said = [f"{k} {v:g}{' (assumed)' if k in s.assumed else ''}" for k, v in s.numbers.items()]
         said = [*([f"of {s.metric}"] if s.metric else []), *said] if s.known else ["unknown, never triggers"]
         yield f"  {s.name}: {s.condition}{' -> ' + ', '.join(said) if said else ''}  [{s.source}]"
     if contract.gap:

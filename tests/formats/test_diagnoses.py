@@ -1,5 +1,4 @@
 import copy
-from pathlib import Path
 
 import pytest
 
@@ -8,10 +7,8 @@ from orchestrator.core.schema import read_schema
 from orchestrator.formats import rules, yaml_edit
 from orchestrator.formats.compile import compile_all
 from orchestrator.formats.instruction import read_instruction
-from orchestrator.formats.own_schema import own_schema
 from tests.formats.samples import CONFIG, EXPLORATION, INSTRUCTION, SCHEMA, build, line_of, metric
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "instructions"
 GAP = """
 ## Degeneracy
 
@@ -126,40 +123,3 @@ def test_the_scorers_correction_is_used_and_told():
     told = [p.where for p in compiled.problems if "the short horizon is used" in p.text and not p.stops]
     assert told[:2] == [f"small.md:{line_of(text, part)}" for part in ("degeneracy gap is", "| Gap |")]
     assert compiled.contract.metrics[1].name == "test_R2"
-
-
-def of_own_trainer(name, config, **spec):
-    """Compile a golden document as if its own trainer measured what it names."""
-    document = yaml_edit.read(config, "config.yaml")
-    draft = read_instruction((GOLDEN / f"{name}.md").read_text(encoding="utf-8"), f"{name}.md")
-    schema = read_schema(own_schema("own", draft, document), "own")
-    exploration = read_exploration({"instruction": name, "system": "own", "command": ["python", "t.py"]} | spec)
-    return compile_all(name, draft, schema, exploration, document, "full")
-
-
-CLAUDE = "claude: {n_epochs: 1, data_augmentation_loop: 100, n_iter_block: 12, ucb_c: 1.414}\n"
-
-
-def test_metabolism_homeostasis():
-    config = "training: {learning_rate_k: 5E-3}\n" + CLAUDE
-    compiled = of_own_trainer(
-        "metabolism_homeostasis", config,
-        classes={"Converged": "rate_constants_R2 > 0.9", "Failed": "rate_constants_R2 < 0.9"},
-        settle={"learning_rate_k": {"range": [1e-4, 1e-2]}},
-    )  # fmt: skip
-    assert compiled.contract is not None, compiled.stops
-    assert compiled.contract.gap.model_dump() == {
-        "minuend": "test_pearson", "subtrahend": "rate_constants_R2", "untrusted_above": 0.3,
-        "source": "metabolism_homeostasis.md:173",
-    }  # fmt: skip
-    assert [(line, d.split(" ")[0], len(c)) for d, c, line in said(compiled)] == [
-        (177, "Healthy", 3), (178, "Degenerate", 5), (179, "Severely", 3), (180, "Failed", 4), (186, "Correct", 2),
-        (187, "Partial", 2), (187, "Partial", 2), (188, "Wrong", 1), (189, "Inactive", 2), (188, "Wrong", 1),
-    ]  # fmt: skip
-    assert len(compiled.contract.strategies) == 6 and len(compiled.contract.figures) == 5
-
-
-def test_the_other_documents_have_no_diagnosis():
-    for name in ("metabolism_stoichiometry", "cell_inr", "recurrent_gnn"):
-        draft = read_instruction((GOLDEN / f"{name}.md").read_text(encoding="utf-8"), name)
-        assert (draft.diagnosis, draft.gap) == ((), None)
