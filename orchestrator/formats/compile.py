@@ -16,7 +16,7 @@ from orchestrator.core.contract import Contract
 from orchestrator.core.exploration import Exploration
 from orchestrator.core.schema import SystemSchema
 from orchestrator.errors import InstructionError
-from orchestrator.formats import judging, key_rules, practice, systems, wishes
+from orchestrator.formats import diagnoses, judging, key_rules, practice, systems, wishes
 from orchestrator.formats.draft import InstructionDraft, Problem
 from orchestrator.formats.work import Work
 from orchestrator.formats.yaml_edit import Document
@@ -60,6 +60,8 @@ def compile_all(
         "keys": tuple(keys),
         "metrics": judging.metrics(work),
         "verdicts": judging.verdicts(work),
+        "gap": (gap := diagnoses.gap(work)),
+        "diagnosis": diagnoses.diagnosis(work, gap),
         "order": key_rules.order(work, keys),
         "log_config": tuple(k for label, k in judging.labelled(work, draft.log_config, "key")),
         "log_metrics": judging.labelled(work, draft.log_metrics, "metric"),

@@ -105,6 +105,27 @@ class StrategyRow(Record):
     line: int
 
 
+class DraftDiagnosis(Record):
+    """One row of a diagnosis table."""
+
+    cells: tuple[tuple[str, str], ...]
+    """(column header, cell) of every column but the diagnosis."""
+    diagnosis: str
+    line: int
+    table: int
+    """Line of the table's header."""
+
+
+class DraftGap(Record):
+    """The degeneracy gap as the instruction defines it."""
+
+    minuend: str
+    subtrahend: str
+    line: int
+    above: tuple[float, int] | None = None
+    """(gap above which the dynamics are no evidence, line where it is said)."""
+
+
 class EditableFile(Record):
     """One row of the table of files that may change."""
 
@@ -126,6 +147,14 @@ class LineOf(Record):
     """A piece of text and its line."""
 
     text: str
+    line: int
+
+
+class Reduction(Record):
+    """A loss term: coefficient times a sum or a mean."""
+
+    name: str
+    word: Literal["sum", "mean"]
     line: int
 
 
@@ -165,8 +194,8 @@ class InstructionDraft(Record):
     order: tuple[LineOf, ...] = ()
     plan: tuple[BlockFocus, ...] = ()
     strategies: tuple[StrategyRow, ...] = ()
-    diagnosis: tuple[LineOf, ...] = ()
-    """Rows of diagnosis tables, cells joined by ` | `."""
+    diagnosis: tuple[DraftDiagnosis, ...] = ()
+    gap: DraftGap | None = None
     files: tuple[EditableFile, ...] = ()
     log_config: Labels = Labels()
     log_metrics: Labels = Labels()
@@ -183,6 +212,9 @@ class InstructionDraft(Record):
     user_instructions: tuple[LineOf, ...] = ()
     noise_scales: tuple[LineOf, ...] = ()
     """Stated distributions of W, e.g. `N(0, 1/n)`."""
+    reductions: tuple[Reduction, ...] = ()
+    layers: tuple[LineOf, ...] = ()
+    """Widths of each `MLP([2, hidden_dim, 1])`."""
     unmapped: tuple[LineOf, ...] = ()
     problems: tuple[Problem, ...] = ()
 

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.errors import InstructionError
-from orchestrator.formats import sections, yaml_edit
+from orchestrator.formats import sections, statements, yaml_edit
 from orchestrator.formats.draft import DraftClass, DraftMetric, FrontMatter, InstructionDraft, Labels, LineOf
 from orchestrator.formats.markdown import Fence, Heading, Item, Paragraph, Text, parse
 from orchestrator.formats.notes import Notes
@@ -56,6 +56,7 @@ def read_instruction(text: str, source: str) -> InstructionDraft:
         "plan": sections.plan(main, notes),
         "strategies": sections.strategies(main, notes),
         "diagnosis": sections.diagnosis(main, notes),
+        "gap": sections.gap(main, notes),
         "files": sections.files(main, notes),
         "log_form": form,
         **{f"log_{k}": labels.get(k, Labels()) for k in ("config", "metrics", "activity")},
@@ -66,7 +67,9 @@ def read_instruction(text: str, source: str) -> InstructionDraft:
         "exempt": sections.exempt(main, notes),
         "figures": sections.figures(main, notes),
         "user_instructions": sections.user_instructions(main, notes),
-        "noise_scales": sections.noise_scales(main),
+        "noise_scales": statements.noise_scales(main),
+        "reductions": statements.reductions(main),
+        "layers": statements.layers(main),
         "goal": _goal(main, notes),
     }
     return InstructionDraft(

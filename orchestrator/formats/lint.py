@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
-from orchestrator.core.contract import Contract, KeyRule
+from orchestrator.core.contract import Condition, Contract, KeyRule
 from orchestrator.core.exploration import Exploration
 from orchestrator.core.mutation import number
 from orchestrator.core.records import Record
 from orchestrator.core.schema import SystemSchema
 from orchestrator.formats.compile import compile_all
-from orchestrator.formats.draft import DraftKey, InstructionDraft, Problem
+from orchestrator.formats.contradictions import contradictions
+from orchestrator.formats.draft import DraftDiagnosis, DraftKey, InstructionDraft, Problem
 from orchestrator.formats.yaml_edit import Document
-
-_ASSIGNED = re.compile(r"\b([A-Za-z_]\w*)\s*=\s*([\w.+-]+)")
 
 
 class LintReport(Record):
@@ -37,7 +35,7 @@ def lint_report(
     if name is not None and schema is not None and spec is not None and config is not None:
         compiled = compile_all(name, draft, schema, spec, config, profile)
         contract, problems = compiled.contract, compiled.problems
-    problems = (*problems, *contradictions(draft))
+    problems = (*problems, *contradictions(draft, compiled=spec is not None))
     ok = not any(p.stops for p in problems)
     return LintReport(text=lint(draft, contract, problems), ok=ok)
 
@@ -77,15 +75,62 @@ def _from_contract(contract: Contract) -> Iterator[str]:
         yield f"  {m.name} ({m.role}, {way})  [{m.source}]"
     yield f"Classes ({len(contract.verdicts)}), best first"
     for v in contract.verdicts:
-        yield f"  {v.name}: {' and '.join(f'{c.metric} {c.op} {c.value:g}' for c in v.conditions)}  [{v.source}]"
+        yield f"  {v.name}: {_conditions(v.conditions)}  [{v.source}]"
     yield f"Order: {', '.join(contract.order)}"
     yield from (f"Block {i}: {text}" for i, text in enumerate(contract.block_focus, 1))
     yield f"Log form: Config: {', '.join(contract.log_config)}"
     yield f"          Metrics: {', '.join(f'{a}={b}' for a, b in contract.log_metrics)}"
     if contract.log_activity:
         yield f"          Activity: {', '.join(f'{a}={b}' for a, b in contract.log_activity)}"
+    yield from _practice(contract)
+    yield from _systems(contract)
     cap, support = contract.memory_cap_lines, contract.principle_support
     yield f"memory.md: at most {cap} lines; a principle needs {support} iterations"
+
+
+def _practice(contract: Contract) -> Iterator[str]:
+    """What the scientist works with: strategies, diagnosis, code, figures."""
+    if contract.strategies:
+        yield f"Strategies ({len(contract.strategies)})"
+    for s in contract.strategies:
+        said = [f"{k} {v:g}{' (assumed)' if k in s.assumed else ''}" for k, v in s.numbers.items()]
+        said = [*([f"of {s.metric}"] if s.metric else []), *said] if s.known else ["unknown, never triggers"]
+        yield f"  {s.name}: {s.condition}{' -> ' + ', '.join(said) if said else ''}  [{s.source}]"
+    if contract.gap:
+        gap = contract.gap
+        formula = f"{gap.minuend} - {gap.subtrahend}"
+        yield f"Degeneracy gap = {formula}, no evidence above {gap.untrusted_above:g}  [{gap.source}]"
+    if contract.diagnosis:
+        yield f"Diagnosis ({len(contract.diagnosis)}), the first that holds"
+    yield from (f"  {_conditions(d.conditions)}: {d.diagnosis}  [{d.source}]" for d in contract.diagnosis)
+    if contract.scopes:
+        yield f"Code that may be edited ({len(contract.scopes)})"
+    for scope in contract.scopes:
+        yield f"  {scope.path}{'::' + scope.function if scope.function else ', whole'}  [{scope.source}]"
+    if contract.figures:
+        yield f"Figures ({len(contract.figures)}): {', '.join(contract.figures)}"
+
+
+def _systems(contract: Contract) -> Iterator[str]:
+    """Regimes, and how each user instruction is honoured."""
+    if contract.regimes:
+        compared = f", compared in {contract.compare}" if contract.compare else ""
+        yield f"Regimes ({len(contract.regimes)}){compared}"
+    for regime in contract.regimes:
+        yield f"  {regime.name}: {', '.join(f'{k} = {number(v)}' for k, v in regime.values.items())}"
+    if contract.user_instructions:
+        yield f"User instructions ({len(contract.user_instructions)})"
+    for item in contract.user_instructions:
+        freed = [k.key for k in contract.keys if k.source == item.source]
+        done = [f"{title} {', '.join(found)}" for title, found in (
+            ("regimes", item.regimes), ("changes the rule of", freed), ("NOT DECLARED", item.undeclared)
+        ) if found]  # fmt: skip
+        yield f"  {item.text}  [{item.source}]"
+        yield f"    -> {'; '.join(done) or 'prose for the scientist'}"
+
+
+def _conditions(found: tuple[Condition, ...]) -> str:
+    return " and ".join(f"{c.metric} {c.op} {c.value:g}" for c in found)
 
 
 def _rule(rule: KeyRule) -> str:
@@ -111,7 +156,9 @@ def _from_draft(draft: InstructionDraft) -> Iterator[str]:
     for title, found in (
         ("Metrics", [(f"{m.name} ({m.role})", m.line) for m in draft.metrics]),
         ("Classes", [(f"{c.name}: {c.text}", c.line) for c in draft.classes]),
-        ("Strategies", [(s.strategy, s.line) for s in draft.strategies]),
+        ("Strategies", [(f"{s.strategy}: {s.condition}", s.line) for s in draft.strategies]),
+        ("Diagnosis", [(f"{_cells(d)}: {d.diagnosis}", d.line) for d in draft.diagnosis]),
+        ("Degeneracy gap", [(f"{g.minuend} - {g.subtrahend}", g.line) for g in [draft.gap] if g]),
         ("Starting points", [(f"{s.name} = {s.value}", s.line) for s in draft.starts]),
         ("Files that may change", [(f.path, f.line) for f in draft.files]),
         ("Block plan", [(f"{b.block}{'+' * b.onwards}: {b.text}", b.line) for b in draft.plan]),
@@ -130,65 +177,11 @@ def _from_draft(draft: InstructionDraft) -> Iterator[str]:
             yield f"Log form, {title}: {', '.join(labels.labels)}  [line {labels.line}]"
 
 
+def _cells(row: DraftDiagnosis) -> str:
+    return ", ".join(f"{column} {cell}" for column, cell in row.cells)
+
+
 def _draft_key(key: DraftKey) -> str:
     default = f" = {key.default}" if key.has_default else ""
     bounds = f", {key.low} to {key.high}" if key.range_line else ""
     return f"{key.key}{default}{', one of ' + ', '.join(map(str, key.allowed)) if key.allowed else bounds}"
-
-
-def contradictions(draft: InstructionDraft) -> tuple[Problem, ...]:
-    """Return what an instruction says in two ways, as warnings with both lines."""
-    found = (*_wishes_against_frozen(draft), *_misplaced(draft), *_scales(draft), *_recombination(draft))
-    return tuple(Problem(where=draft.where(line), text=text, stops=False) for line, text in dict.fromkeys(found))
-
-
-def _wishes_against_frozen(draft: InstructionDraft) -> Iterator[tuple[int, str]]:
-    """User instructions that ask for another value of something frozen."""
-    sections = [f for f in draft.frozen if f.section == "simulation"]
-    for wish in draft.user_instructions:
-        for name, value in _ASSIGNED.findall(wish.text):
-            key = next((k for k in draft.keys if k.name == name), None)
-            by = next((f.line for f in draft.frozen if name in f.keys), None)
-            if key is not None and key.level == "frozen" and str(key.default) != value:
-                by = key.line
-            elif key is None and by is None and sections and name not in sections[-1].exceptions:
-                by = _simulation_line(draft, name, value)
-            if by is not None:
-                yield wish.line, f"user instructions ask for {name} = {value}, which line {by} freezes"
-
-
-def _simulation_line(draft: InstructionDraft, name: str, value: str) -> int | None:
-    """The line that freezes `simulation`, when the goal states another value of a key that is listed nowhere."""
-    stated = dict(_ASSIGNED.findall(draft.goal.text)) if draft.goal else {}
-    if stated.get(name, "").strip(".") == value or (stated and name not in stated):
-        return None
-    return next(f.line for f in draft.frozen if f.section == "simulation")
-
-
-def _misplaced(draft: InstructionDraft) -> Iterator[tuple[int, str]]:
-    """A key excepted from a frozen section but listed under another one."""
-    for statement in draft.frozen:
-        for name in statement.exceptions:
-            for key in draft.keys:
-                if key.name == name and key.section and key.section != statement.section:
-                    yield (
-                        key.line,
-                        f"{name} stands under `{key.section}:` here and as a key of `{statement.section}:` in line "
-                        f"{statement.line}; training.{name} is a replicate, simulation.{name} draws another system",
-                    )
-
-
-def _scales(draft: InstructionDraft) -> Iterator[tuple[int, str]]:
-    first = draft.noise_scales[:1]
-    other = next((s for s in draft.noise_scales if s.text != first[0].text), None) if first else None
-    if other is not None:
-        yield other.line, f"W is {other.text} here and {first[0].text} in line {first[0].line}"
-
-
-def _recombination(draft: InstructionDraft) -> Iterator[tuple[int, str]]:
-    if draft.max_changes is None or draft.max_changes[0] != 1:
-        return
-    for row in draft.strategies:
-        if row.strategy == "recombine" and "merge" in row.action.lower():
-            line = draft.max_changes[1]
-            yield row.line, f"strategy recombine merges several keys, line {line} allows one change an iteration"

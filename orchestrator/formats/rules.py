@@ -26,6 +26,7 @@ _CAN_TRY = re.compile(r"\bcan try ([\w.+-]+)")
 _COMPARE = re.compile(rf"^(?:(.+?)\s*)?(>=|<=|>|<|≥|≤|=)\s*({NUMBER})$")
 _BETWEEN = re.compile(rf"^(.*?)\s*(?:\bin\b\s*)?\[?\s*({NUMBER})\s*(?:-|–|—|to|,)\s*({NUMBER})\s*\]?$")
 _NAME = re.compile(r"^[A-Za-z_][\w²]*$")
+_NEAR = re.compile(rf"^(?:~|≈|near|about|around)\s*({NUMBER})$", re.I)
 _OPS: dict[str, Op] = {">": ">", "<": "<", ">=": ">=", "<=": "<=", "≥": ">=", "≤": "<="}
 
 
@@ -126,6 +127,32 @@ def _condition(text: str) -> tuple[DraftCondition, ...]:
     if name and not _NAME.match(name):
         raise ValueError(f"condition {text!r} cannot be read: {name!r} is not the name of one metric")
     return tuple(DraftCondition(metric=name or None, op=o, value=v) for o, v in pair)
+
+
+def cell_conditions(text: str) -> tuple[tuple[tuple[Op, float], ...], ...]:
+    """Return the alternatives of a diagnosis cell: `> 0.95`, `0.3–0.9`, `~0`, `0.3-0.8 or 1.2-3.0`; () asks nothing.
+
+    `~x`, `near x` and `about x` mean closer to x than a tenth of it; near 0 means between -0.1 and 0.1.
+    """
+    text = plain(text).replace("−", "-").replace("\\|", "|").strip()
+    if text.lower() in ("", "-", "—", "–", "any", "*"):
+        return ()
+    alternatives = []
+    for alternative in re.split(r"\s+or\s+", text, flags=re.I):
+        pairs: list[tuple[Op, float]] = []
+        for part in re.split(r"\s+and\s+", alternative, flags=re.I):
+            near = _NEAR.match(part)
+            if near:
+                middle = float(near[1])
+                margin = round(abs(middle) / 10, 12) or 0.1
+                pairs += [(">", middle - margin), ("<", middle + margin)]
+                continue
+            found = _condition(part)
+            if any(c.metric for c in found):
+                raise ValueError(f"cell {text!r} cannot be read; write `> 0.9`, `0.3-0.9`, `~0`, or leave it empty")
+            pairs += [(c.op, c.value) for c in found]
+        alternatives.append(tuple(pairs))
+    return tuple(alternatives)
 
 
 def conditions(text: str) -> tuple[tuple[DraftCondition, ...], ...]:

@@ -10,6 +10,8 @@ from orchestrator.formats import rules
 from orchestrator.formats.draft import (
     BlockFocus,
     DraftClass,
+    DraftDiagnosis,
+    DraftGap,
     DraftMetric,
     EditableFile,
     Labels,
@@ -35,8 +37,10 @@ _CHANGES = re.compile(
 _EXEMPT = re.compile(r"\b(?:does|do) not (?:apply|count)\b", re.I)
 _KEY_WORD = re.compile(r"\b[a-z][A-Za-z]*_\w+\b")
 _FIGURE = re.compile(r"\.(?:png|tiff?)$")
+_GAP = re.compile(r"degeneracy\s+gap\b[^`\n]{0,20}\s?`(\w+)\s*[-−–]\s*(\w+)`", re.I)
+_GAP_LIMIT = re.compile(rf"\bgap\s+(?:is\s+)?(?:>|≥|>=|over|above|(?:larger|more)\s+than)\s*({rules.NUMBER})", re.I)
+_NO_EVIDENCE = re.compile(r"\btrust\b|\bnothing\b|\b(?:no|not)\s+evidence\b", re.I)
 _PAIR = re.compile(rf"\b([A-Za-z_]\w*)\s*=\s*({rules.NUMBER}|true|false|True|False)(?![\w.])")
-_NORMAL = re.compile(r"N\(0,\s*1/(√\s*n|sqrt\(?n\)?|n)\)")
 _NONE_YET = re.compile(r"^\W*(?:none|nothing)(?: yet| so far)?(?:[.!]\s.*|\W*)$", re.I)
 
 
@@ -243,14 +247,38 @@ def strategies(text: Text, notes: Notes) -> list[StrategyRow]:
     return found
 
 
-def diagnosis(text: Text, notes: Notes) -> list[LineOf]:
+def diagnosis(text: Text, notes: Notes) -> list[DraftDiagnosis]:
     """Return the rows of diagnosis tables."""
     found = []
     for table in (b for b in text.blocks if isinstance(b, Table)):
-        if table.column("diagnosis") is not None:
+        at = table.column("diagnosis")
+        if at is not None:
             notes.use(table)
-            found += [LineOf(text=" | ".join(map(plain, cells)), line=line) for line, cells in table.rows]
+            for line, cells in table.rows:
+                pairs = [(h, plain(c)) for i, (h, c) in enumerate(zip(table.header, cells, strict=False)) if i != at]
+                said = plain(cells[at]) if at < len(cells) else ""
+                found.append(DraftDiagnosis(cells=tuple(pairs), diagnosis=said, line=line, table=table.line))
     return found
+
+
+def gap(text: Text, notes: Notes) -> DraftGap | None:
+    """Return the definition of the degeneracy gap, and the gap above which the dynamics are no evidence."""
+    defined: DraftGap | None = None
+    above: tuple[float, int] | None = None
+    for block in text.blocks:
+        if not isinstance(block, Paragraph | Item):
+            continue
+        content = "\n".join(block.lines) if isinstance(block, Paragraph) else block.text
+        formula = _GAP.search(content)
+        if formula and defined is None:
+            notes.use(block)
+            line = block.line + content[: formula.start()].count("\n")
+            defined = DraftGap(minuend=formula[1], subtrahend=formula[2], line=line)
+        limit = _GAP_LIMIT.search(content)
+        if limit and above is None and _NO_EVIDENCE.search(content[limit.end() :]):
+            notes.use(block)
+            above = (float(limit[1]), block.line + content[: limit.start()].count("\n"))
+    return defined.model_copy(update={"above": above}) if defined else None
 
 
 def files(text: Text, notes: Notes) -> list[EditableFile]:
@@ -337,16 +365,6 @@ def user_instructions(text: Text, notes: Notes) -> list[LineOf]:
             notes.use(block)
             if not _NONE_YET.match(block.text) and not (isinstance(block, Paragraph) and block.label):
                 found.append(LineOf(text=block.text, line=block.line))
-    return found
-
-
-def noise_scales(text: Text) -> list[LineOf]:
-    """Return every stated distribution N(0, 1/n) or N(0, 1/√n)."""
-    found = []
-    for _, line, content in prose(text):
-        for match in _NORMAL.finditer(content):
-            scale = "N(0, 1/n)" if match[1] == "n" else "N(0, 1/√n)"
-            found.append(LineOf(text=scale, line=line))
     return found
 
 

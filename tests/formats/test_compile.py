@@ -1,20 +1,13 @@
-import json
-from pathlib import Path
-
 import pytest
 
 from orchestrator.core import configs
 from orchestrator.core.contract import Contract
 from orchestrator.core.exploration import read_exploration
 from orchestrator.core.mutation import check_value
-from orchestrator.core.schema import read_schema
 from orchestrator.errors import InstructionError, RefusedError
 from orchestrator.formats import yaml_edit
-from orchestrator.formats.compile import compile_all, compile_contract
-from orchestrator.formats.instruction import read_instruction
+from orchestrator.formats.compile import compile_contract
 from tests.formats.samples import CONFIG, EXPLORATION, INSTRUCTION, build, line_of, read, schema
-
-ROOT = Path(__file__).parents[2]
 
 
 def stops(**parts):
@@ -305,41 +298,3 @@ def test_compile_contract_raises_every_problem():
     with pytest.raises(InstructionError) as error:
         compile_contract("small", read(), schema(), spec, config, "cpu")
     assert str(error.value).count("\n") >= 1
-
-
-# What is in the repository
-
-
-def ours(instruction, profile="cpu"):
-    folder = ROOT / "explorations" / "sparse_gnn"
-    spec = read_exploration(yaml_edit.load((folder / "exploration.yaml").read_text(), "exploration.yaml"))
-    config = yaml_edit.read((folder / "config.yaml").read_text(), "config.yaml")
-    known = read_schema(json.loads((ROOT / "trainers" / "schema.json").read_text()), spec.system)
-    draft = read_instruction(instruction.read_text(encoding="utf-8"), str(instruction.relative_to(ROOT)))
-    return compile_all("sparse_gnn", draft, known, spec, config, profile)
-
-
-def test_sparse_gnn_compiles_without_a_word():
-    compiled = ours(ROOT / "instructions" / "sparse_gnn.md")
-    assert compiled.problems == ()
-    found = compiled.contract
-    assert [k.key for k in found.keys if k.level == "free"] == [
-        f"training.{name}"
-        for name in (
-            "learning_rate_W_start", "learning_rate_start", "learning_rate_embedding_start", "batch_size",
-            "coeff_edge_diff", "coeff_W_L1", "n_epochs_init", "first_coeff_L1", "training_single_type",
-        )
-    ]  # fmt: skip
-    assert not any(k.level != "frozen" for k in found.keys if not k.key.startswith("training."))
-    assert (found.start["claude"]["n_iter_block"], len(found.block_focus)) == (12, 4)
-    assert len(found.log_metrics) == 8 and len(found.log_activity) == 2
-
-
-def test_the_template_compiles():
-    assert ours(ROOT / "instructions" / "TEMPLATE.md").stops == ()
-
-
-def test_the_seed_of_sparse_gnn_compiles():
-    compiled = ours(ROOT / "tests" / "golden" / "instructions" / "sparse_gnn.md")
-    assert compiled.stops == ()
-    assert sum("not supported by the trainer" in p.text for p in compiled.problems) <= 4

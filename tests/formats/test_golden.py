@@ -1,0 +1,188 @@
+"""What the documents in the repository compile to: counts checked by hand against their text."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator.core.exploration import read_exploration
+from orchestrator.core.schema import read_schema
+from orchestrator.formats import yaml_edit
+from orchestrator.formats.compile import compile_all
+from orchestrator.formats.instruction import read_instruction
+from orchestrator.formats.lint import lint
+from orchestrator.formats.own_schema import own_schema
+
+ROOT = Path(__file__).parents[2]
+GOLDEN = ROOT / "tests" / "golden" / "instructions"
+BUDGET = "claude: {n_epochs: 2, data_augmentation_loop: 40, n_iter_block: 12, ucb_c: 1.414}\n"
+SPARSE = """\
+training:
+  learning_rate_W_start: 3.0E-3
+  learning_rate_start: 1.0E-4
+  learning_rate_embedding_start: 2.5E-4
+  coeff_W_L1: 1.0E-5
+  coeff_edge_diff: 10000
+  batch_size: 8
+"""
+REGIMES = """\
+regimes:
+  - {name: n100}
+  - {name: n200, simulation: {n_neurons: 200}}
+  - {name: low200, simulation: {n_neurons: 200, connectivity_type: low_rank, connectivity_rank: 20}}
+compare: n_neurons
+"""
+
+
+def ours(instruction, profile="cpu"):
+    folder = ROOT / "explorations" / "sparse_gnn"
+    spec = read_exploration(yaml_edit.load((folder / "exploration.yaml").read_text(), "exploration.yaml"))
+    config = yaml_edit.read((folder / "config.yaml").read_text(), "config.yaml")
+    known = read_schema(json.loads((ROOT / "trainers" / "schema.json").read_text()), spec.system)
+    draft = read_instruction(instruction.read_text(encoding="utf-8"), str(instruction.relative_to(ROOT)))
+    return compile_all("sparse_gnn", draft, known, spec, config, profile)
+
+
+def test_sparse_gnn_compiles_without_a_word():
+    compiled = ours(ROOT / "instructions" / "sparse_gnn.md")
+    assert [p.text for p in compiled.problems if "the short horizon is used" not in p.text] == []
+    found = compiled.contract
+    assert [k.key for k in found.keys if k.level == "free"] == [
+        f"training.{name}"
+        for name in (
+            "learning_rate_W_start", "learning_rate_start", "learning_rate_embedding_start", "batch_size",
+            "coeff_edge_diff", "coeff_W_L1", "n_epochs_init", "first_coeff_L1", "training_single_type",
+        )
+    ]  # fmt: skip
+    assert not any(k.level != "frozen" for k in found.keys if not k.key.startswith("training."))
+    assert (found.start["claude"]["n_iter_block"], len(found.block_focus)) == (12, 4)
+    assert len(found.log_metrics) == 8 and len(found.log_activity) == 2
+
+
+def test_the_template_compiles():
+    assert ours(ROOT / "instructions" / "TEMPLATE.md").stops == ()
+
+
+def seed_of_sparse(extra="", front=""):
+    """Compile the seed document of sparse_gnn with the values that it states."""
+    schema = read_schema(json.loads((ROOT / "trainers" / "schema.json").read_text()), "signal")
+    draft = read_instruction(front + (GOLDEN / "sparse_gnn.md").read_text(encoding="utf-8"), "sparse_gnn.md")
+    spec = read_exploration(yaml_edit.load("instruction: sparse_gnn\nsystem: signal\n" + extra, "exploration.yaml"))
+    compiled = compile_all("sparse_gnn", draft, schema, spec, yaml_edit.read(SPARSE + BUDGET, "config.yaml"), "full")
+    assert compiled.contract is not None, compiled.stops
+    return compiled, draft
+
+
+def told(compiled, word):
+    return [(int(p.where.rpartition(":")[2]), p.text) for p in compiled.problems if word in p.text]
+
+
+def test_the_seed_of_sparse_gnn_compiles():
+    compiled, _ = seed_of_sparse()
+    found = compiled.contract
+    assert sum("not supported by the trainer" in p.text for p in compiled.problems) <= 4
+    assert (len(found.strategies), len(found.diagnosis), len(found.scopes), len(found.figures)) == (22, 4, 4, 0)
+    assert all(r.known for r in found.strategies)
+    by_name = {r.name: r for r in found.strategies}
+    assert (by_name["forced-branch"].numbers, by_name["forced-branch"].source) == (
+        {"count": 3, "within": 0.05}, "sparse_gnn.md:201"
+    )  # fmt: skip
+    assert by_name["code-modification"].metric == "connectivity_R2"
+    assert [(s.path, s.function) for s in found.scopes] == [
+        ("trainers/signal.py", "data_train_signal"), ("models/signal.py", None), ("models/mlp.py", None),
+        ("models/utils.py", None),
+    ]  # fmt: skip
+    assert [k.start for k in found.keys if k.key == "training.seed"] == [42]
+    assert len([k for k in found.keys if k.level == "free" or k.key == "training.seed"]) == 14
+
+
+def test_the_short_horizon_judges_the_gap_of_sparse_gnn():
+    compiled, _ = seed_of_sparse()
+    gap = compiled.contract.gap
+    assert (gap.minuend, gap.subtrahend, gap.untrusted_above) == ("test_pearson_100", "connectivity_R2", 0.3)
+    assert [r.conditions[0].metric for r in compiled.contract.diagnosis] == ["test_pearson_100"] * 4
+    lines = [line for line, _ in told(compiled, "the short horizon is used")]
+    assert lines == [127, 129, 204, 206, 208]
+
+
+def test_user_instructions_of_sparse_gnn_without_a_regime():
+    compiled, draft = seed_of_sparse()
+    assert [(u.regimes, u.undeclared) for u in compiled.contract.user_instructions] == [
+        ((), ("n_neurons=200", "low_rank=20")), ((), ("n_neurons=200",))
+    ]  # fmt: skip
+    assert [line for line, _ in told(compiled, "user instructions ask for n_neurons=200, and no regime")] == [13, 14]
+    assert [line for line, _ in told(compiled, "user instructions ask for low_rank=20")] == [13]
+    text = lint(draft, compiled.contract, compiled.problems)
+    assert "sparse_gnn.md:13: user instructions ask for n_neurons=200" in text
+
+
+def test_user_instructions_of_sparse_gnn_with_regimes():
+    compiled, _ = seed_of_sparse(REGIMES, "---\nnames: {low_rank: simulation.connectivity_rank}\n---\n")
+    assert [(u.regimes, u.undeclared) for u in compiled.contract.user_instructions] == [
+        (("n100", "n200", "low200"), ()), (("n100", "n200", "low200"), ())
+    ]  # fmt: skip
+    assert told(compiled, "user instructions") == []
+    assert [r.values["simulation.n_neurons"] for r in compiled.contract.regimes] == [100, 200, 200]
+    assert [r.values["simulation.connectivity_type"] for r in compiled.contract.regimes] == [
+        "chaotic", "chaotic", "low_rank"
+    ]  # fmt: skip
+
+
+def of_own_trainer(name, config, **spec):
+    """Compile a golden document as if a trainer of one's own measured what it names."""
+    document = yaml_edit.read(config + BUDGET, "config.yaml")
+    draft = read_instruction((GOLDEN / f"{name}.md").read_text(encoding="utf-8"), f"{name}.md")
+    schema = read_schema(own_schema("own", draft, document), "own")
+    exploration = read_exploration({"instruction": name, "system": "own", "command": ["python", "t.py"]} | spec)
+    compiled = compile_all(name, draft, schema, exploration, document, "full")
+    assert compiled.contract is not None, compiled.stops
+    return compiled
+
+
+def test_metabolism_homeostasis_compiles():
+    compiled = of_own_trainer(
+        "metabolism_homeostasis", "training: {learning_rate_k: 5E-3}\n",
+        classes={"Converged": "rate_constants_R2 > 0.9", "Failed": "rate_constants_R2 < 0.9"},
+    )  # fmt: skip
+    found = compiled.contract
+    assert found.gap.model_dump() == {
+        "minuend": "test_pearson", "subtrahend": "rate_constants_R2", "untrusted_above": 0.3,
+        "source": "metabolism_homeostasis.md:173",
+    }  # fmt: skip
+    lines = [int(r.source.rpartition(":")[2]) for r in found.diagnosis]
+    assert lines == [177, 178, 179, 180, 186, 187, 187, 188, 189, 188]  # 189 (~0) lies inside 188 (< 0.3)
+    assert [len(r.conditions) for r in found.diagnosis] == [3, 5, 3, 4, 2, 2, 2, 1, 2, 1]
+    assert len(found.strategies) == 6 and all(r.known for r in found.strategies)
+    assert len(found.figures) == 5 and found.scopes == ()
+
+
+def test_recurrent_gnn_compiles():
+    compiled = of_own_trainer(
+        "recurrent_gnn", "training: {learning_rate_W_start: 1E-3, batch_size: 8}\n",
+        settle={"batch_size": {"level": "frozen"}},
+    )  # fmt: skip
+    assert len(compiled.contract.strategies) == 8
+    assert [s.path for s in compiled.contract.scopes] == ["trainers/signal.py", "models/signal.py", "models/utils.py"]
+    assert [line for line, _ in told(compiled, "never editable")] == [233]
+    assert (compiled.contract.gap, compiled.contract.diagnosis) == (None, ())
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "spec", "rows"),
+    [
+        ("cell_inr", "inr: {omega_inr: 10.0}\n", {}, ["exploit", "failure-probe", "switch-param"]),
+        (
+            "metabolism_stoichiometry", "training: {learning_rate_start: 1E-3, time_step: 1}\n",
+            {
+                "primary": "stoichiometry_R2",
+                "classes": {"Good": "stoichiometry_R2 > 0.9", "Bad": "stoichiometry_R2 < 1"},
+                "settle": {"time_step": {"range": [1, 16]}},
+            },
+            [],
+        ),
+    ],
+)  # fmt: skip
+def test_the_others_compile(name, config, spec, rows):
+    compiled = of_own_trainer(name, config, **spec)
+    assert [r.name for r in compiled.contract.strategies] == rows
+    assert (compiled.contract.gap, compiled.contract.diagnosis, compiled.contract.scopes) == (None, (), ())
