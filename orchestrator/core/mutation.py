@@ -40,7 +40,8 @@ def describe(contract: Contract, mutation: Mutation) -> str:
     for change in mutation.changes:
         rule = contract.key(change.key)
         parts.append(f"{rule.short if rule else change.key}: {number(change.old)} -> {number(change.new)}")
-    return ", ".join(parts)
+    second = mutation.second_parent
+    return ", ".join(parts) + (f" (recombined with node {second})" if second is not None else "")
 
 
 def check_value(rule: KeyRule, value: Any) -> None:
@@ -94,7 +95,9 @@ def check(state: State, proposal: Proposal, earlier: tuple[Proposal, ...] = ()) 
     for change in mutation.changes:
         check_change(contract, change)
     counted = [c for c in mutation.changes if not _exempt(contract, c.key)]
-    if len(counted) > contract.max_changes:
+    if mutation.second_parent is not None:
+        _check_recombined(state, mutation)
+    elif len(counted) > contract.max_changes:
         raise RefusedError(
             f"{len(counted)} keys refused ({_listed([c.key for c in counted])}): this exploration changes at most "
             f"{contract.max_changes} in one iteration; keep one of them"
@@ -108,6 +111,18 @@ def check(state: State, proposal: Proposal, earlier: tuple[Proposal, ...] = ()) 
     _check_new(state, proposal, configs.idea_sha(config), earlier)
 
 
+def _check_recombined(state: State, mutation: Mutation) -> None:
+    """Raise RefusedError unless each change takes the second parent's value: then any number of keys may change."""
+    second = state.nodes[mutation.second_parent or 0]
+    for change in mutation.changes:
+        theirs = configs.get(second.config, change.key)
+        if canonical(theirs) != canonical(change.new):
+            raise RefusedError(
+                f"{change.key} = {number(change.new)} refused: node {second.id}, the second parent, has "
+                f"{number(theirs)}; a recombination takes values of its second parent only"
+            )
+
+
 def _exempt(contract: Contract, key: str) -> bool:
     rule = contract.key(key)
     return rule is not None and rule.exempt
@@ -116,14 +131,12 @@ def _exempt(contract: Contract, key: str) -> bool:
 def _check_lineage(state: State, proposal: Proposal) -> None:
     block = state.block_of(proposal.iteration)
     known = [n.id for n in state.nodes.values() if n.block == block]
-    for name, node in (("parent", proposal.parent), ("replicate_of", proposal.mutation.replicate_of)):
+    copied, second = proposal.mutation.replicate_of, proposal.mutation.second_parent
+    for name, node in (("parent", proposal.parent), ("replicate_of", copied), ("second_parent", second)):
         if node is not None and node not in state.nodes:
             raise RefusedError(f"{name}={node} refused: no such node; nodes of this block: {known or 'none, use root'}")
-    copied = proposal.mutation.replicate_of
-    if copied is not None and state.nodes[copied].block != block:
-        raise RefusedError(f"replicate_of={copied} refused: it is of another block; nodes of this block: {known}")
-    if proposal.parent is not None and state.nodes[proposal.parent].block != block:
-        raise RefusedError(f"parent={proposal.parent} refused: it is of another block; nodes of this block: {known}")
+        if node is not None and state.nodes[node].block != block:
+            raise RefusedError(f"{name}={node} refused: it is of another block; nodes of this block: {known}")
 
 
 def _check_new(state: State, proposal: Proposal, sha: str, earlier: tuple[Proposal, ...]) -> None:

@@ -52,6 +52,8 @@ class Mutation(Record):
     changes: tuple[Change, ...] = ()
     replicate_of: int | None = None
     """Node whose config is run again (kind `replicate`)."""
+    second_parent: int | None = None
+    """Node of which a recombination takes values: every changed key has its value there."""
 
 
 class Proposal(Record):

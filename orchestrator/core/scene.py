@@ -77,7 +77,18 @@ class Scene:
 
     def mean(self, node: Node, metric: str | None = None) -> float | None:
         """Return the mean of a metric (the primary) over a node's runs."""
-        return summarise(self.state, node, metric or self.primary).mean
+        key = (node.id, metric or self.primary)
+        if key not in self._means:
+            self._means[key] = summarise(self.state, node, key[1]).mean
+        return self._means[key]
+
+    @cached_property
+    def _means(self) -> dict[tuple[int, str], float | None]:
+        return {}
+
+    @cached_property
+    def _floors(self) -> dict[str | None, float]:
+        return {}
 
     def worth(self, node: Node, metric: str | None = None) -> float | None:
         """Return the mean as a reward: larger is better."""
@@ -92,11 +103,27 @@ class Scene:
 
     def floor(self, metric: str | None = None) -> float:
         """Return the difference beyond which two values of a metric are not noise."""
-        return floor(self.state, metric, self.block)
+        if metric not in self._floors:
+            self._floors[metric] = floor(self.state, metric, self.block)
+        return self._floors[metric]
+
+    def gain(self, node: Node, metric: str | None = None) -> float | None:
+        """Return a node's reward less its parent's; None without a parent or without both means."""
+        if node.parent is None:
+            return None
+        mine, theirs = (self.worth(n, metric) for n in (node, self.state.nodes[node.parent]))
+        return None if mine is None or theirs is None else mine - theirs
 
     def effect(self, node: Node, metric: str | None = None) -> Effect:
-        """Return what a node's mutation did; a run without a result degraded."""
-        return effect(self.state, node, metric, self.floor(metric))
+        """Return what a node's mutation did to it, by the noise floor; a node without a result degraded."""
+        if node.parent is None:
+            return "neutral"
+        gain = self.gain(node, metric)
+        if gain is None:
+            return "degraded"
+        if abs(gain) <= self.floor(metric):
+            return "neutral"
+        return "improved" if gain > 0 else "degraded"
 
     def gap(self, it: Iteration) -> float | None:
         """Return the degeneracy gap of a run; None without the metrics, or when the instruction names no gap."""
@@ -110,44 +137,27 @@ class Scene:
     def best_class(self) -> str:
         return self.state.contract.verdicts[0].name
 
+    def ancestors(self, node: Node) -> list[int]:
+        """Return the ids on the path from a node up to its block's root, the node first."""
+        path = [node.id]
+        while (parent := self.state.nodes[path[-1]].parent) is not None:
+            path.append(parent)
+        return path
+
     def distance(self, a: Node, b: Node) -> int:
         """Return the number of tree edges between two nodes of the block, over root if need be."""
+        left, right = self.ancestors(a), self.ancestors(b)
+        meet = next((n for n in left if n in right), None)
+        return len(left) + len(right) if meet is None else left.index(meet) + right.index(meet)
 
-        def up(node: Node) -> list[int | None]:
-            path: list[int | None] = [node.id]
-            while (parent := self.state.nodes[int(path[-1] or 0)].parent) is not None:
-                path.append(parent)
-            return [*path, None]
-
-        left, right = up(a), up(b)
-        meet = next(n for n in left if n in right)
-        return left.index(meet) + right.index(meet)
+    def related(self, a: Node, b: Node) -> bool:
+        """Return whether one of two nodes descends from the other."""
+        return a.id in self.ancestors(b) or b.id in self.ancestors(a)
 
 
 def floor(state: State, metric: str | None = None, block: int | None = None) -> float:
     """Return the noise floor of a metric (the primary) in a block's regime: one pooled sd, at least `LEAST`."""
     return max(noise(state, metric or state.contract.primary.name, block).sd or 0.0, LEAST)
-
-
-def gain(state: State, node: Node, metric: str | None = None) -> float | None:
-    """Return a node's reward less its parent's; None without a parent or without both means."""
-    if node.parent is None:
-        return None
-    scene = Scene(state, node.block)
-    mine, theirs = (scene.worth(n, metric) for n in (node, state.nodes[node.parent]))
-    return None if mine is None or theirs is None else mine - theirs
-
-
-def effect(state: State, node: Node, metric: str | None = None, within: float | None = None) -> Effect:
-    """Return improved, degraded or neutral: a node against its parent, by the noise floor."""
-    if node.parent is None:
-        return "neutral"
-    difference = gain(state, node, metric)
-    if difference is None:
-        return "degraded"
-    if abs(difference) <= (floor(state, metric, node.block) if within is None else within):
-        return "neutral"
-    return "improved" if difference > 0 else "degraded"
 
 
 def rates_of(scene: Scene) -> tuple[float | None, float | None]:
@@ -156,6 +166,5 @@ def rates_of(scene: Scene) -> tuple[float | None, float | None]:
         return None, None
     before = {it.node: scene.ideas[i - 1].node for i, it in enumerate(scene.ideas) if i}
     branched = sum(it.proposal.parent != before.get(it.node) for it in scene.mutations)
-    within = scene.floor()
-    better = sum(effect(scene.state, scene.state.nodes[it.node], None, within) == "improved" for it in scene.mutations)
+    better = sum(scene.effect(scene.state.nodes[it.node]) == "improved" for it in scene.mutations)
     return branched / len(scene.mutations), better / len(scene.mutations)

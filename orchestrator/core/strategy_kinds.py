@@ -148,7 +148,7 @@ KINDS: tuple[Kind, ...] = (
          meaning="as multi-code-modification, over all code changes: `count` are taken for all"),
     # progress
     Kind(names=("recombine",), group="progress", reads=_SUCCESS, defaults={"count": 2}, metric=True,
-         meaning="`count` nodes beyond the level that are two or more steps apart in the tree and differ in two keys"),
+         meaning="`count` nodes beyond the level on two branches, two or more steps apart, that differ in two keys"),
     Kind(names=("exploit-tighten",), group="progress", reads=("below", "count"), defaults={"below": 0.3, "count": 4},
          meaning="the block's improvement rate is `below`, over `count` mutations or more"),
     Kind(names=("seed-robustness",), group="progress", reads=("count",), defaults={"count": 3},

@@ -213,7 +213,8 @@ def _boundary_skip(scene: Scene, rule: StrategyRule) -> Found | None:
         return None
     numbers = listed(it.proposal.iteration for it in found)
     text = f"probes {numbers} are neither {ends[0]} nor {ends[1]}: the boundary is found"
-    return Found(evidence=text, since=found[0].proposal.iteration)
+    keys = tuple(dict.fromkeys(k for it in found if (k := key_of(it)) is not None))
+    return Found(evidence=text, since=found[0].proposal.iteration, keys=keys)
 
 
 def key_of(it: Iteration) -> str | None:
@@ -321,7 +322,8 @@ def _recombine(scene: Scene, rule: StrategyRule) -> Found | None:
     first = ranked[0]
     for other in ranked[1:]:
         keys = differing(scene, first, other)
-        if scene.distance(first, other) >= DISTANT and len(keys) >= 2:
+        apart = scene.distance(first, other) >= DISTANT and not scene.related(first, other)
+        if apart and len(keys) >= 2:
             return Found(
                 evidence=f"nodes {first.id} and {other.id} ({level_text(scene, rule)}: {scene.mean(first):.4f}, "
                 f"{scene.mean(other):.4f}) are {scene.distance(first, other)} steps apart and differ in "

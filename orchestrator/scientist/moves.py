@@ -73,6 +73,21 @@ def number_moves(rule: KeyRule, old: float, step: float) -> list[Move]:
     return moves
 
 
+def range_ends(rule: KeyRule, old: Any) -> list[Any]:
+    """Return the ends of a key's range (or list of values) but the value itself, the farther one first."""
+    if rule.type == "bool":
+        return []
+    if rule.allowed:
+        if old not in rule.allowed:
+            return []
+        at, ends = rule.allowed.index(old), [(len(rule.allowed) - 1, rule.allowed[-1]), (0, rule.allowed[0])]
+        return [v for i, v in sorted(ends, key=lambda e: -abs(e[0] - at)) if i != at]
+    if rule.type not in ("int", "float"):
+        return []
+    bounds = (rule.high, rule.low) if wider_side(rule, old) == "up" else (rule.low, rule.high)
+    return [_typed(rule, bound) for bound in bounds if bound is not None and bound != old]
+
+
 def _snapped(new: float, low: float, high: float) -> float:
     """Return the bound that `new` is close to (within 0.15 decades): no step is spent on the rest of the way."""
     for bound in (low, high):

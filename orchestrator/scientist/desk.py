@@ -1,0 +1,142 @@
+"""What one proposal of the offline scientist is made from, and how its record is put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from orchestrator.core import configs, mutation, tree
+from orchestrator.core.contract import KeyRule
+from orchestrator.core.records import Change, Mutation, Proposal, Record
+from orchestrator.core.scene import Scene
+from orchestrator.core.state import Node, State
+from orchestrator.errors import RefusedError
+
+
+class Draft(Record):
+    """A proposal in the making: a step from a node, or another run of it."""
+
+    node: int
+    """The parent; of a run without changes, the node that is run again."""
+    changes: tuple[Change, ...] = ()
+    training_seed: int | None = None
+    """Of another run; null is the start's."""
+    simulation_seed: int | None = None
+    """Of another run; null is the block's draw."""
+    second: int | None = None
+    """Second parent of a recombination."""
+    rule: str
+    """Why this parent."""
+    hypothesis: str
+
+
+@dataclass(frozen=True)
+class Desk:
+    """The state as it is when iteration `iteration` is proposed, after `pending` proposals of the same turn."""
+
+    state: State
+    iteration: int
+    pending: tuple[Proposal, ...] = ()
+    scene: Scene = field(compare=False, kw_only=True)
+
+    @property
+    def block(self) -> int:
+        return self.state.block_of(self.iteration)
+
+    @cached_property
+    def leader(self) -> Node | None:
+        """The best node of the block."""
+        return tree.best(self.state, self.block)
+
+    @cached_property
+    def scores(self) -> list[tree.Score]:
+        """The block's nodes with a result, highest UCB first."""
+        return [s for s in tree.scores(self.state, self.block) if s.ucb is not None]
+
+    @cached_property
+    def proposals(self) -> list[Proposal]:
+        """The block's proposals so far, pending ones included."""
+        return [*(it.proposal for it in self.scene.iterations), *self.pending]
+
+    @cached_property
+    def _taken(self) -> set[str]:
+        return {n.config_sha for n in self.state.nodes.values()} | {p.config_sha for p in self.pending}
+
+    # Keys
+
+    def rules(self, node: Node) -> list[KeyRule]:
+        """Return the keys that may change from a node: free, no seeds, not reported as unable to act in its runs."""
+        idle = {key for i in node.iterations if (end := self.state.iterations[i].final) for key in end.keys_idle}
+        return [r for r in self.state.contract.keys if r.level == "free" and not r.exempt and r.key not in idle]
+
+    @cached_property
+    def order(self) -> list[str]:
+        """Keys in the order of interest: the last boundary's focus, the instruction's order, the rest."""
+        before = self.state.boundaries.get(self.block - 1)
+        focus = [self.state.contract.key(k) for k in (before.focus_keys if before else ())]
+        listed = [k.key for k in focus if k], self.state.contract.order, [k.key for k in self.state.contract.keys]
+        return list(dict.fromkeys(key for part in listed for key in part))
+
+    @cached_property
+    def trials(self) -> dict[str, int]:
+        """Finished or proposed mutations of each key in this block."""
+        counted = dict.fromkeys(self.order, 0)
+        for proposal in (it.proposal for it in self.scene.iterations):
+            for change in proposal.mutation.changes:
+                counted[change.key] = counted.get(change.key, 0) + 1
+        return counted
+
+    def by_trials(self, rules: Iterable[KeyRule]) -> list[KeyRule]:
+        """Return keys with the fewest trials first, ties in the order of interest."""
+        return sorted(rules, key=lambda r: (self.trials[r.key], self.order.index(r.key)))
+
+    # Records
+
+    def proposal(self, **fields: object) -> Proposal:
+        """Return a proposal on the block's draw, at the start's training seed, with `fields`."""
+        assert self.state.opened is not None
+        start, draw = self.state.opened.start, self.state.draw(self.block)
+        base = fields.get("base")
+        defaults: dict[str, object] = {
+            "iteration": self.iteration,
+            "code": self.state.nodes[base].code if isinstance(base, int) else self.state.opened.code,
+            "training_seed": configs.get(start, "training.seed"),
+            "simulation_seed": configs.get(start, "simulation.seed") if draw is None else draw,
+        }
+        return Proposal.model_validate(defaults | fields)
+
+    def build(self, draft: Draft, strategy: str, evidence: str) -> Proposal | None:
+        """Return the proposal of a draft, or None when the contract refuses it (a known idea, say)."""
+        node = self.state.nodes[draft.node]
+        fields: dict[str, object] = {"strategy": strategy, "parent_rule": draft.rule, "hypothesis": draft.hypothesis}
+        if draft.changes:
+            sha = configs.idea_sha(configs.apply(node.config, draft.changes))
+            if sha in self._taken:
+                return None
+            step = Mutation(kind="config", changes=draft.changes, second_parent=draft.second)
+            fields |= {"parent": node.id, "mutation": step, "config_sha": sha}
+        else:
+            again = Mutation(kind="replicate", replicate_of=node.id)
+            fields |= {"parent": node.parent, "mutation": again, "config_sha": node.config_sha}
+            seeds = {"training_seed": draft.training_seed, "simulation_seed": draft.simulation_seed}
+            fields |= {k: v for k, v in seeds.items() if v is not None}
+        proposal = self.proposal(base=node.id, evidence=evidence, **fields)
+        try:
+            mutation.check(self.state, proposal, self.pending)
+        except RefusedError:
+            return None
+        return proposal
+
+    # Seeds
+
+    def next_training_seed(self, node: Node) -> int:
+        """Return a training seed at which the node's idea was never run."""
+        used = [self.state.iterations[i].proposal.training_seed for i in self.state.ideas[node.idea]]
+        return max(used + [p.training_seed for p in self.pending if p.config_sha == node.config_sha]) + 1
+
+    def next_draw(self) -> int:
+        """Return a simulation seed that was never used, nor tried as a draw."""
+        used = [it.proposal.simulation_seed for it in self.state.iterations.values()]
+        tried = [r.simulation_seed for r in self.state.regimes if r.simulation_seed is not None]
+        return max([*used, *tried, *(p.simulation_seed for p in self.pending)]) + 1

@@ -1,0 +1,197 @@
+"""What the finished runs show, in words made from records: observations, principles, answers to user instructions."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from orchestrator.core import tree
+from orchestrator.core.contract import UserInstruction
+from orchestrator.core.mutation import number
+from orchestrator.core.records import Change, Principle, Record, Reflection
+from orchestrator.core.scene import LEAST, Scene
+from orchestrator.core.state import Iteration, State
+from orchestrator.core.stats import noise, summarise
+from orchestrator.formats.entry import idle_keys
+
+MAX_PRINCIPLES = 12
+
+
+class Step(Record):
+    """A one-key mutation whose node and parent both have a result."""
+
+    node: int
+    change: Change
+    difference: float
+    """Mean of the primary metric less the parent's, as measured."""
+    gain: float
+    """The same as a reward: larger is better."""
+
+
+def steps(state: State, block: int) -> list[Step]:
+    """Return the one-key steps of a block, by iteration."""
+    scene, found = Scene(state, block), []
+    for node in scene.nodes:
+        changes, gain = state.iterations[node.id].proposal.mutation.changes, scene.gain(node)
+        if len(changes) == 1 and gain is not None and node.parent is not None:
+            mine, theirs = scene.mean(node) or 0.0, scene.mean(state.nodes[node.parent]) or 0.0
+            found.append(Step(node=node.id, change=changes[0], difference=mine - theirs, gain=gain))
+    return found
+
+
+def short(state: State, key: str) -> str:
+    """Return the short name of a key."""
+    rule = state.contract.key(key)
+    return rule.short if rule else key
+
+
+# Observations
+
+
+def reflect(state: State, it: Iteration, leader: int | None) -> Reflection:
+    """Return what is said about a finished iteration."""
+    return Reflection(iteration=it.proposal.iteration, observation=_observe(state, it), next_parent=leader)
+
+
+def _observe(state: State, it: Iteration) -> str:
+    rule, final = state.contract.primary, it.final
+    metric = it.metric(rule.name)
+    if metric.value is None:
+        why = final.sentence if final and final.outcome != "ok" else f"{rule.name} is {metric.reason}"
+        return f"no result to compare: {why}"
+    text = f"{rule.name} {metric.value:.4f}"
+    if it.proposal.mutation.kind == "replicate":
+        return f"{text}{_another_run(state, it)}"
+    parent = state.nodes.get(it.proposal.parent) if it.proposal.parent is not None else None
+    theirs = summarise(state, parent, rule.name).mean if parent else None
+    if parent is None or theirs is None:
+        return f"{text}; nothing to compare with yet"
+    gain = metric.value - theirs
+    return f"{text} against {theirs:.4f} of parent {parent.id}: {gain:+.4f}, {_judge(state, gain, it.block)}"
+
+
+def _another_run(state: State, it: Iteration) -> str:
+    node = state.nodes[it.node]
+    summary = summarise(state, node, state.contract.primary.name)
+    shown = "no result" if summary.mean is None else f"{summary.mean:.4f} over {summary.n} runs"
+    if it.proposal.simulation_seed != state.draw(it.block):
+        return f" on draw {it.proposal.simulation_seed}; node {it.node} on the block's own draw: {shown}"
+    return f"; node {it.node} now {shown} ({_floor(state, it.block)})"
+
+
+def _judge(state: State, gain: float, block: int) -> str:
+    sd = noise(state, state.contract.primary.name, block).sd
+    if sd is None:
+        return "noise not measured yet"
+    return f"{'beyond' if abs(gain) > 3 * sd else 'within'} three noise standard deviations ({_floor(state, block)})"
+
+
+def _floor(state: State, block: int | None = None) -> str:
+    floor = noise(state, state.contract.primary.name, block)
+    return "noise not measured yet" if floor.sd is None else f"noise sd {floor.sd:.4f}, {floor.degrees} d.o.f."
+
+
+def emerging(state: State) -> Iterator[str]:
+    """Yield what the block in progress shows, a line each."""
+    leader, rule = tree.best(state), state.contract.primary
+    if leader is not None:
+        summary = summarise(state, leader, rule.name)
+        yield f"Best so far: node {leader.id}, {rule.name} {summary.mean:.4f} (n={summary.n}); {_floor(state)}"
+    shown: dict[str, list[str]] = {}
+    for step in steps(state, state.block_of(max(state.last_iteration, 1))):
+        text = f"{number(step.change.old)} -> {number(step.change.new)}: {step.difference:+.4f} (iter {step.node})"
+        shown.setdefault(short(state, step.change.key), []).append(text)
+    for key, texts in sorted(shown.items()):
+        yield f"{key}: " + "; ".join(texts) + "."
+    idle = {k: v for it in state.done if it.final for k, v in idle_keys(state.contract, it.final).items()}
+    for key, reason in sorted(idle.items()):
+        yield f"{key} could not act: {reason}."
+
+
+# Principles
+
+
+def principles(state: State) -> tuple[Principle, ...]:
+    """Return what one-key steps showed beyond noise, regime by regime: the established ones first, at most 12.
+
+    A principle says that a key, moved one way, moves the primary metric one way. It is established when
+    `principle_support` iterations support it and none contradicts it. Where noise was not measured nothing is beyond
+    it, so such a regime gives none.
+    """
+    groups: dict[tuple[str, str, str], list[tuple[Step, float]]] = {}
+    for block in range(1, state.block + 1):
+        sd = noise(state, state.contract.primary.name, block).sd
+        if sd is not None:
+            for step in steps(state, block):
+                key = (state.regime_name(block), step.change.key, _direction(step.change))
+                groups.setdefault(key, []).append((step, max(sd, LEAST)))
+    found = [p for group, members in groups.items() if (p := _principle(state, group, members)) is not None]
+
+    def rank(entry: tuple[Principle, float]) -> tuple[bool, int, float, str]:
+        principle, size = entry
+        established = len(principle.support) >= state.contract.principle_support and not principle.against
+        return not established, -len(principle.support), -size, principle.text
+
+    return tuple(p for p, _ in sorted(found, key=rank)[:MAX_PRINCIPLES])
+
+
+def _direction(change: Change) -> str:
+    if isinstance(change.new, bool | str) or not isinstance(change.new, int | float):
+        return f"= {number(change.new)}"
+    return "up" if change.new > change.old else "down"
+
+
+def _principle(
+    state: State, group: tuple[str, str, str], members: list[tuple[Step, float]]
+) -> tuple[Principle, float] | None:
+    regime, key, direction = group
+    raised = [s for s, floor in members if s.difference > floor]
+    lowered = [s for s, floor in members if s.difference < -floor]
+    support, against = (raised, lowered) if len(raised) >= len(lowered) else (lowered, raised)
+    if not support:
+        return None
+    way = direction
+    if direction in ("up", "down"):
+        olds, news = [s.change.old for s in support], [s.change.new for s in support]
+        ends = (min(olds), max(news)) if direction == "up" else (max(olds), min(news))
+        way = f"{direction} from {number(ends[0])} to {number(ends[1])}"
+    verb = "raises" if support is raised else "lowers"
+    shown = ", ".join(f"{s.difference:+.4f}" for s in support[:5]) + (", ..." if len(support) > 5 else "")
+    text = f"{short(state, key)} {way} {verb} {state.contract.primary.name} ({shown})"
+    size = sum(abs(s.difference) for s in support) / len(support)
+    ids = tuple(s.node for s in support), tuple(s.node for s in against)
+    return Principle(text=text, regime=regime, support=ids[0], against=ids[1]), size
+
+
+# User instructions
+
+
+def acknowledged(state: State) -> tuple[str, ...]:
+    """Return, for each user instruction, one sentence that says how it is honoured."""
+    return tuple(_acknowledge(state, item) for item in state.contract.user_instructions)
+
+
+def _acknowledge(state: State, item: UserInstruction) -> str:
+    said = []
+    for name in item.regimes:
+        blocks = [b for b in range(1, state.block + 1) if state.regime_name(b) == name]
+        said.append(
+            f"regime {name} is that of block {blocks[-1]}" if blocks else f"regime {name} is taken at a block end"
+        )
+    if item.undeclared:
+        values = ", ".join(item.undeclared)
+        said.append(f"{values}: no declared regime and no key holds it; declare a regime in exploration.yaml")
+    words = set(re.findall(r"\w+", item.text))
+    freed = [k for k in state.contract.keys if k.level == "free" and {k.short, k.key.split(".")[-1]} & words]
+    said += [f"{k.short} is free ({_bounds(k.low, k.high, k.allowed)})" for k in freed]
+    if not said:
+        return "kept for readers; the offline scientist acts on keys, ranges and regimes only"
+    return "; ".join(said)
+
+
+def _bounds(low: float | None, high: float | None, allowed: tuple[object, ...]) -> str:
+    if allowed:
+        return ", ".join(number(v) for v in allowed)
+    if low is None and high is None:
+        return "any value"
+    return f"{'-inf' if low is None else number(low)} to {'inf' if high is None else number(high)}"

@@ -1,0 +1,132 @@
+"""The default strategy: one step from the node with the highest UCB.
+
+Order of preference at a node:
+
+1. *follow*: the node's own mutation improved on its parent: the same key, one more step in the same direction;
+2. *turn back*: it degraded: the same key, the other side of the parent's value;
+3. *next key*: the free key with the fewest trials in this block, in the order of interest (`Desk.order`). It goes first
+   to the side where its range is wider on a log scale, upwards when both are equal; learning rates go up first while
+   the node is below its best class (a short budget rewards large steps).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orchestrator.core import configs, tree
+from orchestrator.core.classify import holds
+from orchestrator.core.contract import KeyRule
+from orchestrator.core.mutation import describe
+from orchestrator.core.records import Change, Mutation, Proposal
+from orchestrator.core.state import Node
+from orchestrator.scientist.desk import Desk, Draft
+from orchestrator.scientist.moves import STEPS, Direction, Move, key_moves, wider_side
+
+
+def baseline(desk: Desk) -> Proposal:
+    """Return the first proposal of a block: the exploration's start, or the best node carried over."""
+    state = desk.state
+    assert state.opened is not None
+    carried = tree.carried(state)
+    config = state.base_config(carried.id if carried else None, desk.block)
+    return desk.proposal(
+        parent=None,
+        base=carried.id if carried else None,
+        mutation=Mutation(kind="baseline"),
+        config_sha=configs.idea_sha(config),
+        training_seed=desk.next_training_seed(carried) if carried else configs.get(config, "training.seed"),
+        strategy="exploit",
+        parent_rule=f"new block: carries node {carried.id} over" if carried else "no nodes yet: parent=root",
+        hypothesis="the starting point is measured before anything is changed",
+    )
+
+
+def replicate(desk: Desk) -> Proposal | None:
+    """Return another run of the leader when one is due: 1 in `replicate_every` iterations."""
+    every, leader = desk.state.contract.replicate_every, desk.leader
+    if not every or desk.iteration % every or leader is None:
+        return None
+    draft = Draft(
+        node=leader.id,
+        training_seed=desk.next_training_seed(leader),
+        rule=f"1 in {every} iterations runs the leader again",
+        hypothesis=f"node {leader.id} leads by more than the spread between training seeds",
+    )
+    return desk.build(draft, "replicate", "")
+
+
+def default(desk: Desk) -> Iterator[Draft]:
+    """Yield steps from the nodes, highest UCB first."""
+    for score in tree.scores(desk.state, desk.block):
+        node = desk.state.nodes[score.node]
+        rule = f"highest UCB among nodes with an untried move ({score.ucb:.3f})" if score.ucb else "no score"
+        for move in moves(desk, node):
+            yield draft(desk, node, move.change, rule)
+
+
+def draft(desk: Desk, node: Node, change: Change, rule: str, expected: str = "") -> Draft:
+    """Return a one-key step from a node."""
+    text = describe(desk.state.contract, Mutation(kind="config", changes=(change,)))
+    if not expected:
+        follows = desk.scene.effect(node) == "improved" and own_key(desk, node) == change.key
+        follow = "the last step of this key improved, one more may too"
+        expected = (
+            follow if follows else f"untried from node {node.id}; only this key differs, so the effect is its own"
+        )
+    return Draft(node=node.id, changes=(change,), rule=rule, hypothesis=f"{text}: {expected}")
+
+
+def moves(desk: Desk, node: Node) -> Iterator[Move]:
+    """Yield the moves from a node in the order of preference of the module's docstring."""
+    rules = desk.rules(node)
+    own, effect = own_key(desk, node), desk.scene.effect(node)
+    for step in STEPS:
+        yield from _own_moves(desk, rules, node, step)
+        if effect == "degraded":
+            continue  # a step that made things worse is turned back, or another parent is chosen
+        for rule in desk.by_trials(rules):
+            if rule.key != own:
+                yield from preferred(desk, rule, node, step)
+
+
+def own_key(desk: Desk, node: Node) -> str | None:
+    """Return the key whose change made a node."""
+    changes = desk.state.iterations[node.id].proposal.mutation.changes
+    return changes[0].key if changes else None
+
+
+def _own_direction(desk: Desk, node: Node) -> Direction:
+    change = desk.state.iterations[node.id].proposal.mutation.changes[0]
+    if isinstance(change.new, bool | str):
+        return "other"
+    return "up" if change.new > change.old else "down"
+
+
+def _own_moves(desk: Desk, rules: list[KeyRule], node: Node, step: float) -> Iterator[Move]:
+    effect, own = desk.scene.effect(node), own_key(desk, node)
+    rule = next((r for r in rules if r.key == own), None)
+    if rule is None or node.parent is None or effect == "neutral":
+        return
+    direction = _own_direction(desk, node)
+    if effect == "improved":
+        yield from (m for m in key_moves(rule, node.config, step) if m.direction == direction)
+        return
+    other = {"up": "down", "down": "up"}.get(direction)
+    old = configs.get(node.config, rule.key)
+    for move in key_moves(rule, desk.state.nodes[node.parent].config, step):
+        if move.direction == other and move.change.new != old:
+            yield Move(change=move.change.model_copy(update={"old": old}), direction=move.direction)
+
+
+def preferred(desk: Desk, rule: KeyRule, node: Node, step: float) -> list[Move]:
+    """Return the moves of a key from a node, the side to try first first."""
+    found = key_moves(rule, node.config, step)
+    if len(found) < 2:
+        return found
+    name = desk.state.contract.primary.name
+    value = desk.scene.mean(node)
+    below = not all(holds(c, value) for c in desk.state.contract.verdicts[0].conditions if c.metric == name)
+    up = wider_side(rule, configs.get(node.config, rule.key)) == "up"
+    if "learning_rate" in rule.key and below:
+        up = True
+    return sorted(found, key=lambda m: (m.direction == "up") != up)
