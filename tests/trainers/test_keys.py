@@ -83,7 +83,9 @@ def others(config, key):
 
 
 def test_the_table_has_every_key():
-    keys = {f"graph_model.{k}" for k in GraphModel.model_fields} | {f"training.{k}" for k in SignalTraining.model_fields}
+    keys = {f"graph_model.{k}" for k in GraphModel.model_fields} | {
+        f"training.{k}" for k in SignalTraining.model_fields
+    }
     assert keys == set(CHANGES) | ONE_LEGAL_VALUE
 
 
