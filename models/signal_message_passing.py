@@ -34,7 +34,7 @@ class SignalMessagePassing(MessagePassing):
         """Return du/dt."""
         features = self.model.features(u)
         source, target = edge_index
-        message = self.propagate(edge_index, x=features, weight=self.model.W[target, source])
+        message = self.propagate(edge_index, x=features, weight=self.model.connectivity()[target, source])
         return (self.model.lin_phi(features) + message).squeeze(-1)
 
     def message(self, x_j: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -42,7 +42,11 @@ class SignalMessagePassing(MessagePassing):
         return weight[:, None] * self.model.lin_edge(x_j)
 
 
-def complete_graph(n_neurons: int) -> torch.Tensor:
-    """Return the edges of all ordered pairs without self-loops, (2, N * (N - 1)): source, target."""
-    target, source = (1 - torch.eye(n_neurons)).nonzero().T
+def complete_graph(n_neurons: int, self_loops: bool = False) -> torch.Tensor:
+    """Return the edges of all ordered pairs, (2, E): source, target.
+
+    E is N * (N - 1), or N^2 with the self-loops that a model with a free diagonal needs.
+    """
+    wanted = torch.ones(n_neurons, n_neurons) if self_loops else 1 - torch.eye(n_neurons)
+    target, source = wanted.nonzero().T
     return torch.stack([source, target])

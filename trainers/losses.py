@@ -50,3 +50,31 @@ def edge_diff(low: torch.Tensor, high: torch.Tensor, kind: str) -> torch.Tensor:
     if kind == "mse":
         return fall.square().mean()
     return torch.linalg.vector_norm(fall, dim=-1).sum()
+
+
+def small_entries(W: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Return the sum of min(|W_ij|, threshold): pulls entries below the threshold to zero and leaves larger ones alone.
+
+    Exact zeros cost nothing; an entry above the threshold costs `threshold` and has no gradient.
+
+    Source: capped L1, Zhang 2010 (Journal of Machine Learning Research 11).
+    """
+    return W.abs().clamp(max=threshold).sum()
+
+
+def group_lasso(W: torch.Tensor) -> torch.Tensor:
+    """Return the sum over senders j of the 2-norm of column j: pulls whole columns, all that a neuron sends, to zero.
+
+    Source: Yuan and Lin 2006 (Journal of the Royal Statistical Society B 68), without the factor for the group size,
+    which is the same for every column.
+    """
+    return torch.linalg.vector_norm(W, dim=0).sum()
+
+
+@torch.no_grad()
+def soft_threshold_(W: torch.Tensor, threshold: float) -> None:
+    """Move every entry of W towards 0 by `threshold`, in place; an entry that would cross 0 becomes exactly 0.
+
+    This is the proximal step of threshold * sum |W_ij|.
+    """
+    W.sub_(W.clamp(-threshold, threshold))

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from trainers.errors import RefusedError
 from trainers.yaml_io import load_yaml
 
-__all__ = ["SYSTEMS", "Reader", "Section", "SignalConfig", "idle_keys", "load_yaml", "n_iterations", "read_config"]
+__all__ = ["SYSTEMS", "Reader", "Section", "SignalConfig", "load_yaml", "n_iterations", "read_config"]
 
 
 def key(
@@ -123,6 +123,17 @@ class GraphModel(Section):
     n_layers_update: int = key(3, "Linear layers of lin_phi.", unit="layers", ge=2, le=16)
     hidden_dim_update: int = key(64, "Width of lin_phi.", ge=1, le=4096)
     MLP_activation: Activation = key("relu", "Activation of both MLPs.")
+    lin_edge_mode: Literal["mlp", "tanh"] = key(
+        "mlp", "lin_edge is a learned MLP, or tanh(u_j) without learned weights: the form that makes the data, with the "
+        "gain left to W.",
+    )  # fmt: skip
+    W_rank: int = key(
+        0, "0: W is learned entry by entry; r > 0: W = W_L @ W_R with learned factors of r columns and r rows.",
+        aliases=("low_rank",), ge=0, le=10000,
+    )  # fmt: skip
+    W_zero_diagonal: bool = key(
+        True, "The diagonal of W is 0 and never acts; False: it starts at 0 and is learned like any other entry."
+    )
 
     @model_validator(mode="after")
     def _inputs_fit(self) -> Self:
@@ -135,6 +146,10 @@ class GraphModel(Section):
 
 
 _PHASE_1 = "phase 1: epoch < n_epochs_init"
+_PHASE_2 = "phase 2: n_epochs > n_epochs_init"
+_ROLLOUT = "recurrent_training or neural_ODE_training is true"
+_ODE = "neural_ODE_training is true"
+_SCHEDULE = "lr_scheduler is not none"
 
 
 class SignalTraining(Section):
@@ -148,7 +163,32 @@ class SignalTraining(Section):
         aliases=("aug",), ge=1, le=100000,
     )  # fmt: skip
     batch_size: int = key(8, "Frames a gradient step.", unit="frames", aliases=("batch",), ge=1, le=1024)
-    learning_rate_W_start: float = key(3e-3, "Adam's rate for W.", aliases=("lr_W", "learning_rate_W"), gt=0.0, le=1.0)
+    W_init_scale: float = key(
+        1.0, "Standard deviation of W's first values; 0 starts at zeros. The true scale, 1/sqrt(n_neurons), is 0.1 at "
+        "100 neurons and 0.0707 at 200.",
+        ge=0.0, le=10.0,
+    )  # fmt: skip
+    learning_rate_W_start: float = key(
+        3e-3, "Rate for W (for both factors when W_rank > 0).", aliases=("lr_W", "learning_rate_W"), gt=0.0, le=1.0
+    )
+    optimizer_W: Literal["adam", "sgd"] = key("adam", "Optimizer of W; everything else has Adam.")
+    momentum_W: float = key(0.9, "Momentum of sgd.", ge=0.0, le=0.999, acts_when="optimizer_W is sgd")
+    grad_clip_W: float = key(
+        0.0, "Largest 2-norm of W's gradient, which is scaled down to it (factors together when W_rank > 0); 0 is off.",
+        ge=0.0, le=1e6,
+    )  # fmt: skip
+    lr_scheduler: Literal["none", "cosine", "step"] = key(
+        "none",
+        "Rates over the whole training, gradient step by gradient step: constant, half a cosine, or equal drops.",
+    )
+    lr_scheduler_scope: Literal["W", "all"] = key("W", "Which rates follow the schedule.", acts_when=_SCHEDULE)
+    lr_scheduler_final: float = key(
+        0.01, "Last rate as a fraction of the first.", aliases=("lr_final",), gt=0.0, le=0.9, acts_when=_SCHEDULE
+    )
+    lr_scheduler_drops: int = key(
+        3, "How often the rate drops, by the same factor each time, after stretches of equal length.", unit="drops",
+        ge=1, le=100, acts_when="lr_scheduler is step",
+    )  # fmt: skip
     learning_rate_start: float = key(
         1e-4, "Adam's rate for lin_edge and lin_phi.", aliases=("lr", "learning_rate"), gt=0.0, le=1.0
     )
@@ -158,11 +198,27 @@ class SignalTraining(Section):
     )  # fmt: skip
     coeff_W_L1: float = key(
         0.0, "Phase 2: coefficient of the sum of |W_ij|, added once a step.", aliases=("L1", "W_L1"), ge=0.0, le=1e3,
-        acts_when="phase 2: n_epochs > n_epochs_init",
+        acts_when=_PHASE_2,
     )  # fmt: skip
     first_coeff_L1: float = key(
         0.0, "Phase 1: coefficient of the sum of |W_ij|.", aliases=("first_L1",), ge=0.0, le=1e3, acts_when=_PHASE_1
     )
+    coeff_W_proximal: float = key(
+        0.0, "Phase 2: after each gradient step every entry of W moves towards 0 by this times W's present rate, and "
+        "stops at exactly 0 (proximal L1; not with W_rank > 0).",
+        aliases=("proximal_L1",), ge=0.0, le=1e3, acts_when=_PHASE_2 + ", W_rank is 0",
+    )  # fmt: skip
+    coeff_W_small: float = key(
+        0.0, "Phase 2: coefficient of the sum of min(|W_ij|, W_small_threshold), which pulls only small entries to 0.",
+        ge=0.0, le=1e3, acts_when=_PHASE_2,
+    )  # fmt: skip
+    W_small_threshold: float = key(
+        0.05, "Entries of W below this count as small.", gt=0.0, le=10.0, acts_when=_PHASE_2 + ", coeff_W_small > 0"
+    )
+    coeff_W_group_lasso: float = key(
+        0.0, "Phase 2: coefficient of the sum over senders of the 2-norm of their column of W.",
+        aliases=("group_lasso",), ge=0.0, le=1e3, acts_when=_PHASE_2,
+    )  # fmt: skip
     n_epochs_init: int = key(
         2, "Epochs of phase 1; 0 starts in phase 2.", unit="epochs", aliases=("n_ep_init",), ge=0, le=1000
     )
@@ -171,7 +227,11 @@ class SignalTraining(Section):
         "Phase 1: coefficient of the penalty on a falling lin_edge, the norm over neurons of "
         "relu(lin_edge(u) - lin_edge(u + delta)), delta = 1.5 std(u) / 150, summed over the frames of a step "
         "(loss mse: the mean of its square).",
-        aliases=("edge_diff",), ge=0.0, le=1e9, acts_when=_PHASE_1,
+        aliases=("edge_diff",), ge=0.0, le=1e9, acts_when=_PHASE_1 + ", lin_edge_mode is mlp",
+    )  # fmt: skip
+    coeff_edge_diff_phase2: float = key(
+        0.0, "Phase 2: coefficient of the same penalty.", aliases=("edge_diff_phase2",), ge=0.0, le=1e9,
+        acts_when=_PHASE_2 + ", lin_edge_mode is mlp",
     )  # fmt: skip
     recurrent_training: bool = key(
         False,
@@ -180,35 +240,45 @@ class SignalTraining(Section):
         aliases=("recurrent",),
     )
     time_step: int = key(
-        1,
-        "Frames of a rollout; a step costs about time_step times more. 1 without noise is the single step.",
-        unit="frames",
-        ge=1,
-        le=64,
-        acts_when="recurrent_training is true",
-    )
+        1, "Frames of a rollout; a step costs about time_step times more. 1 without noise is the single step.",
+        unit="frames", ge=1, le=64, acts_when=_ROLLOUT,
+    )  # fmt: skip
     noise_recurrent_level: float = key(
-        0.0,
-        "Standard deviation of the noise added to u at every step of a rollout.",
-        unit="u",
-        aliases=("noise_recurrent",),
-        ge=0.0,
-        le=1.0,
-        acts_when="recurrent_training is true",
-    )
+        0.0, "Standard deviation of the noise added to u at every step of a rollout.", unit="u",
+        aliases=("noise_recurrent",), ge=0.0, le=1.0, acts_when="recurrent_training is true",
+    )  # fmt: skip
     recurrent_training_start_epoch: int = key(
-        0,
-        "Epoch at which recurrent training begins; single steps before.",
-        unit="epochs",
-        ge=0,
-        le=1000,
-        acts_when="recurrent_training is true",
+        0, "Epoch at which recurrent or neural ODE training begins; single steps before.", unit="epochs", ge=0, le=1000,
+        acts_when=_ROLLOUT,
+    )  # fmt: skip
+    neural_ODE_training: bool = key(
+        False, "As recurrent_training, with an ODE solver in place of Euler steps. Not both.", aliases=("neural_ODE",)
     )
+    ode_method: Literal["dopri5", "rk4", "euler", "midpoint", "heun3"] = key(
+        "dopri5", "Solver; all but the adaptive dopri5 take one step a frame. The data are Euler steps of delta_t.",
+        acts_when=_ODE,
+    )  # fmt: skip
+    ode_rtol: float = key(1e-4, "Relative tolerance.", gt=0.0, le=0.1, acts_when="ode_method is dopri5")
+    ode_atol: float = key(1e-5, "Absolute tolerance.", unit="u", gt=0.0, le=1.0, acts_when="ode_method is dopri5")
+    ode_adjoint: bool = key(
+        True, "Gradient by the adjoint ODE (memory does not grow with the solver steps), or through the steps.",
+        acts_when=_ODE,
+    )  # fmt: skip
+    ode_state_clamp: float = key(
+        10.0, "The model sees u within this many standard deviations of u from 0, which stops a blow-up.",
+        unit="standard deviations of u", gt=0.0, le=1e6, acts_when=_ODE,
+    )  # fmt: skip
     training_single_type: bool = key(True, "All neurons are one type: embeddings stay at ones.",
                                      aliases=("single_type",))  # fmt: skip
     loss: Literal["norm", "mse"] = key(
         "norm", "Prediction loss of du/dt: norm is the 2-norm over a whole step (B * N numbers), mse their mean square."
     )
+
+    @model_validator(mode="after")
+    def _one_kind_of_rollout(self) -> Self:
+        if self.recurrent_training and self.neural_ODE_training:
+            raise ValueError("recurrent_training and neural_ODE_training are both true; set one of them to false")
+        return self
 
 
 class SignalConfig(Section):
@@ -301,34 +371,3 @@ class Reader:
             return Reader(value, f"{name}.", self.keys_read)
         self.keys_read.add(self._prefix + name)
         return value
-
-
-def idle_keys(config: SignalConfig) -> dict[str, str]:
-    """Return the keys that cannot act in this config, each with its reason: changing one changes nothing."""
-    t, s = config.training, config.simulation
-    idle: dict[str, str] = {}
-    if s.connectivity_type != "low_rank" and "connectivity_rank" in s.model_fields_set:
-        idle["simulation.connectivity_rank"] = f"connectivity_type is {s.connectivity_type}"
-    if not s.Dale_law and "Dale_law_factor" in s.model_fields_set:
-        idle["simulation.Dale_law_factor"] = "Dale_law is false"
-    if t.n_epochs <= t.n_epochs_init:
-        idle["training.coeff_W_L1"] = (
-            f"acts in phase 2 only, which starts at epoch n_epochs_init={t.n_epochs_init}; "
-            f"this run ends after n_epochs={t.n_epochs}"
-        )
-    if t.n_epochs_init == 0:
-        for name in ("first_coeff_L1", "coeff_edge_diff"):
-            idle[f"training.{name}"] = "acts in phase 1 only, and n_epochs_init=0 leaves none"
-    rollout_keys = ("time_step", "noise_recurrent_level")
-    if not t.recurrent_training:
-        for name in (*rollout_keys, "recurrent_training_start_epoch"):
-            idle[f"training.{name}"] = "recurrent_training is false"
-    elif t.recurrent_training_start_epoch >= t.n_epochs:
-        for name in ("recurrent_training", *rollout_keys):
-            idle[f"training.{name}"] = (
-                f"recurrent training begins at epoch {t.recurrent_training_start_epoch} and this run ends after "
-                f"n_epochs={t.n_epochs}"
-            )
-    if t.training_single_type:
-        idle["training.learning_rate_embedding_start"] = "training_single_type is true: the embeddings are not trained"
-    return idle

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.optim.lr_scheduler import LambdaLR
 
-from models.signal import SignalPropagation
+from models.signal import CONNECTIVITY, SignalPropagation
 from models.utils import sample_frames
-from trainers.data import SignalData, SignalInputs, load_signal
+from trainers.data import XNORM_STD, SignalData, SignalInputs, load_signal
 from trainers.errors import DivergedError
-from trainers.losses import edge_diff, prediction_loss, root_mean_square
+from trainers.idle import idle_keys
+from trainers.losses import edge_diff, group_lasso, prediction_loss, root_mean_square, small_entries, soft_threshold_
+from trainers.optim import rate_factor
 from trainers.order import Order
-from trainers.rollout import euler_rollout
+from trainers.rollout import OdeSolver, euler_rollout, ode_state
 from trainers.run import Run
-from trainers.settings import Reader, SignalConfig, idle_keys, n_iterations
+from trainers.settings import Reader, SignalConfig, n_iterations
 
 ESTIMATE_MOMENTS = (0.05, 0.3, 0.65)
 """Fractions of the training after which an intermediate estimate is written; the final one comes on top."""
@@ -27,7 +30,7 @@ DELTA_PARTS = 150
 """delta of the edge_diff term is xnorm over this many parts."""
 
 
-def new_model(n_neurons: int, graph_model: Any, single_type: bool) -> SignalPropagation:
+def new_model(n_neurons: int, graph_model: Any, single_type: bool, W_init_scale: float = 1.0) -> SignalPropagation:
     """Return an untrained model; weights come from torch's global random state."""
     return SignalPropagation(
         n_neurons=n_neurons,
@@ -36,19 +39,23 @@ def new_model(n_neurons: int, graph_model: Any, single_type: bool) -> SignalProp
         phi=(graph_model.hidden_dim_update, graph_model.n_layers_update),
         activation=graph_model.MLP_activation,
         single_type=single_type,
+        lin_edge_mode=graph_model.lin_edge_mode,
+        W_init_scale=W_init_scale,
+        W_rank=graph_model.W_rank,
+        W_zero_diagonal=graph_model.W_zero_diagonal,
     )
 
 
 def estimates(model: SignalPropagation, inputs: SignalInputs) -> dict[str, torch.Tensor]:
     """Return what is learned so far: W, a, and both functions on the grid."""
-    lin_edge, lin_phi = model.curves(inputs.grid_u.to(model.W.device))
+    lin_edge, lin_phi = model.curves(inputs.grid_u.to(model.a.device))
     return {"W": model.connectivity(), "a": model.a, "lin_edge": lin_edge, "lin_phi": lin_phi}
 
 
 @torch.no_grad()
 def predictions(model: SignalPropagation, inputs: SignalInputs) -> dict[str, torch.Tensor]:
     """Return du/dt on the held-out frames and the rollouts from the given states."""
-    device = model.W.device
+    device = model.a.device
     u0 = inputs.rollout_u0.to(device)
     return {
         "heldout_du": model(inputs.heldout_u.to(device)),
@@ -61,14 +68,16 @@ def data_train_signal(  # noqa: C901 (one loop that can be read and edited alone
 ) -> SignalPropagation:
     """Train W, a, lin_edge and lin_phi on du/dt and return the model.
 
-    A step predicts du/dt of single frames. With `recurrent_training`, from its start epoch on, it predicts the state
-    `time_step` frames ahead by Euler steps; the residual (u_hat - u) / (delta_t * time_step) has the same unit, and for
-    one noiseless step the same value.
+    A step predicts du/dt of single frames. With `recurrent_training` or `neural_ODE_training`, from their start epoch
+    on, it predicts the state `time_step` frames ahead, by Euler steps of the model's own predictions or by an ODE
+    solver; the residual (u_hat - u) / (delta_t * time_step) has the same unit, and for one noiseless Euler step the
+    same value.
 
-    Two phases: before epoch `n_epochs_init` the L1 coefficient is `first_coeff_L1` and the edge_diff penalty is on;
-    from then on it is `coeff_W_L1` and the penalty is off (recorded behaviour, reference section 3.3.4).
+    Two phases: before epoch `n_epochs_init` the L1 coefficient is `first_coeff_L1` and that of the edge_diff penalty
+    `coeff_edge_diff`; from then on they are `coeff_W_L1` and `coeff_edge_diff_phase2` (0 in the recorded behaviour,
+    reference section 3.3.4), and the other penalties on W act.
 
-    Everything that must survive a kill stands in `stateful`: add a scheduler there.
+    Everything that must survive a kill stands in `stateful`.
 
     Args:
         config: sections simulation, graph_model and training.
@@ -78,36 +87,57 @@ def data_train_signal(  # noqa: C901 (one loop that can be read and edited alone
 
     Source: reference sections 3.3.1 to 3.3.5 and 3.3.7. Deviations: delta is not rounded, no small batches in epoch 0.
     """
-    simulation, training = config.simulation, config.training
+    simulation, graph_model, training = config.simulation, config.graph_model, config.training
     torch.manual_seed(training.seed)
     sampler = torch.Generator().manual_seed(training.seed)
 
-    model = new_model(data.u.shape[1], config.graph_model, training.training_single_type).to(run.device)
+    model = new_model(data.u.shape[1], graph_model, training.training_single_type, training.W_init_scale)
+    model = model.to(run.device)
     u_all, du_all = data.u.to(run.device), data.du.to(run.device)
     delta = data.xnorm / DELTA_PARTS
 
-    groups = {"W": [], "a": [], "mlp": []}
-    for name, parameter in model.named_parameters():
-        groups[name if name in groups else "mlp"].append(parameter)
-    rates = {"W": training.learning_rate_W_start, "mlp": training.learning_rate_start}
-    if groups["a"]:
-        rates["a"] = training.learning_rate_embedding_start
-    optimizer = torch.optim.Adam([{"params": groups[name], "lr": lr} for name, lr in rates.items()], fused=True)
-
     batch_size, kind = training.batch_size, training.loss
-    delta_t, noise_level = data.delta_t, training.noise_recurrent_level
-    unroll_from = training.recurrent_training_start_epoch if training.recurrent_training else math.inf
+    grad_clip, small_threshold = training.grad_clip_W, training.W_small_threshold
     n_epochs, n_epochs_init = training.n_epochs, training.n_epochs_init
     Niter = n_iterations(simulation.n_frames, training.data_augmentation_loop, batch_size)
     moments = {max(1, int(part * n_epochs * Niter)) for part in ESTIMATE_MOMENTS}
 
-    stateful = {"model": model, "optimizer": optimizer, "sampler": sampler}
+    weights = [p for name, p in model.named_parameters() if name in CONNECTIVITY]
+    others = [p for name, p in model.named_parameters() if name not in (*CONNECTIVITY, "a")]
+    groups = [{"params": others, "lr": training.learning_rate_start}]
+    if not training.training_single_type:
+        groups.append({"params": [model.a], "lr": training.learning_rate_embedding_start})
+    optimizer = torch.optim.Adam(groups, fused=True)
+    if training.optimizer_W == "sgd":
+        optimizer_W = torch.optim.SGD(weights, lr=training.learning_rate_W_start, momentum=training.momentum_W)
+    else:
+        optimizer_W = torch.optim.Adam(weights, lr=training.learning_rate_W_start, fused=True)
+    schedule = (training.lr_scheduler, training.lr_scheduler_final, training.lr_scheduler_drops)
+    schedule_others = schedule if training.lr_scheduler_scope == "all" else ("none", *schedule[1:])
+    scheduler = LambdaLR(optimizer, lambda step: rate_factor(step / (n_epochs * Niter), *schedule_others))
+    scheduler_W = LambdaLR(optimizer_W, lambda step: rate_factor(step / (n_epochs * Niter), *schedule))
+
+    delta_t, noise_level = data.delta_t, training.noise_recurrent_level
+    solver = None
+    if training.neural_ODE_training:
+        clamp = training.ode_state_clamp * data.xnorm / XNORM_STD
+        solver = OdeSolver(training.ode_method, training.ode_rtol, training.ode_atol, training.ode_adjoint, clamp)
+    unrolls = training.recurrent_training or training.neural_ODE_training
+    unroll_from = training.recurrent_training_start_epoch if unrolls else math.inf
+
+    stateful = {"model": model, "optimizer": optimizer, "optimizer_W": optimizer_W,
+                "scheduler": scheduler, "scheduler_W": scheduler_W, "sampler": sampler}  # fmt: skip
     step = run.resume(stateful, total=n_epochs * Niter)
 
     for epoch in range(step // Niter, n_epochs):
         first_phase = epoch < n_epochs_init
         coeff_L1 = training.first_coeff_L1 if first_phase else training.coeff_W_L1
-        coeff_edge_diff = training.coeff_edge_diff if first_phase else 0.0
+        coeff_small = 0.0 if first_phase else training.coeff_W_small
+        coeff_group = 0.0 if first_phase else training.coeff_W_group_lasso
+        coeff_proximal = 0.0 if first_phase or graph_model.W_rank > 0 else training.coeff_W_proximal
+        coeff_edge_diff = training.coeff_edge_diff if first_phase else training.coeff_edge_diff_phase2
+        if graph_model.lin_edge_mode == "tanh":  # rises everywhere
+            coeff_edge_diff = 0.0
         time_step = training.time_step if epoch >= unroll_from else 0  # 0: predict du/dt of the frame itself
         if step == epoch * Niter:
             run.start_epoch()
@@ -117,6 +147,7 @@ def data_train_signal(  # noqa: C901 (one loop that can be read and edited alone
             if time_step > 1:
                 frames = frames - frames % time_step
             u = u_all[frames]
+            W = model.connectivity()
             terms = {}
 
             if coeff_edge_diff > 0:  # one evaluation of lin_edge serves the message and the penalty
@@ -124,27 +155,41 @@ def data_train_signal(  # noqa: C901 (one loop that can be read and edited alone
                 terms["edge_diff"] = coeff_edge_diff * edge_diff(sent, sent_above, kind)
             else:
                 sent = model.sent(u)
-            pred = model.self_term(u) + sent @ model.connectivity().T
 
-            if time_step == 0:
-                residual = pred - du_all[frames]
-            else:
-                u_hat = u + delta_t * pred
+            if time_step > 0 and solver is not None:
+                u_hat = ode_state(model, u, time_step, delta_t, solver)
+                residual = (u_hat - u_all[frames + time_step]) / (delta_t * time_step)
+            elif time_step > 0:
+                u_hat = u + delta_t * (model.self_term(u) + sent @ W.T)
                 for ahead in range(time_step):
                     if ahead > 0:
                         u_hat = u_hat + delta_t * model(u_hat)
                     if noise_level > 0:
                         u_hat = u_hat + noise_level * torch.randn_like(u_hat)
                 residual = (u_hat - u_all[frames + time_step]) / (delta_t * time_step)
+            else:
+                residual = model.self_term(u) + sent @ W.T - du_all[frames]
 
             terms["prediction"] = prediction_loss(residual, kind)
             if coeff_L1 > 0:
-                terms["W_L1"] = coeff_L1 * model.W.abs().sum()
+                terms["W_L1"] = coeff_L1 * W.abs().sum()
+            if coeff_small > 0:
+                terms["W_small"] = coeff_small * small_entries(W, small_threshold)
+            if coeff_group > 0:
+                terms["W_group_lasso"] = coeff_group * group_lasso(W)
             loss = sum(terms.values())
 
             optimizer.zero_grad()
+            optimizer_W.zero_grad()
             loss.backward()
+            if grad_clip > 0:
+                torch.nn.utils.clip_grad_norm_(weights, grad_clip)
             optimizer.step()
+            optimizer_W.step()
+            if coeff_proximal > 0:
+                soft_threshold_(model.W, coeff_proximal * optimizer_W.param_groups[0]["lr"])
+            scheduler.step()
+            scheduler_W.step()
 
             step += 1
             if step in moments:

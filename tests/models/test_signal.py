@@ -43,10 +43,59 @@ def test_initial_values():
     assert "a" not in dict(model.named_parameters())
 
 
+@pytest.mark.parametrize("rank", [0, 5])
+@pytest.mark.parametrize("scale", [0.0, 0.1, 1.0])
+def test_the_first_W_has_the_scale_that_was_asked_for(scale, rank):
+    torch.manual_seed(0)
+    model = SignalPropagation(200, W_init_scale=scale, W_rank=rank)
+    assert float(model.W.detach().std()) == pytest.approx(scale, rel=0.1)
+    model(torch.randn(3, 200)).sum().backward()
+    assert any(p.grad.any() for name, p in model.named_parameters() if name.startswith("W"))  # also from zeros
+
+
+def test_a_low_rank_W_is_the_product_of_two_parameters():
+    model = SignalPropagation(9, W_rank=2)
+    assert {"W_L", "W_R"} <= (names := {n for n, _ in model.named_parameters()}) and "W" not in names
+    assert model.W.shape == (9, 9) and torch.equal(model.W, model.W_L @ model.W_R)
+    assert torch.linalg.matrix_rank(model.W.detach()) == 2
+    assert not model.connectivity().diagonal().any() and model.W.diagonal().any()
+    with pytest.raises(AttributeError, match="V"):
+        _ = model.V
+
+
+def test_a_fixed_lin_edge_is_tanh_and_has_nothing_to_learn():
+    model, u = SignalPropagation(6, lin_edge_mode="tanh"), 3 * torch.randn(2, 6)
+    assert torch.equal(model.sent(u), torch.tanh(u))
+    assert not list(model.lin_edge.parameters())
+
+
+def test_a_free_diagonal_starts_at_zero_and_acts():
+    model, u = SignalPropagation(6, W_zero_diagonal=False), torch.randn(2, 6)
+    before = model(u)
+    assert not model.W.diagonal().any()
+    with torch.no_grad():
+        model.W.fill_diagonal_(2.0)
+    assert torch.allclose(model(u) - before, 2.0 * model.sent(u), atol=1e-5)
+
+
 def test_the_dense_sum_is_the_sum_over_edges(model):
     u = 3 * torch.randn(4, 7)
     wanted = torch.stack([per_edge(model, row) for row in u])
     assert torch.allclose(model(u), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"lin_edge_mode": "tanh"}, {"W_rank": 3}, {"W_rank": 3, "W_zero_diagonal": False}])
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")
+def test_message_passing_agrees_for_every_form_of_the_model(options):
+    from models.signal_message_passing import SignalMessagePassing, complete_graph
+
+    torch.manual_seed(4)
+    model, u = SignalPropagation(7, **options), 3 * torch.randn(7)
+    edges = complete_graph(7, self_loops="W_zero_diagonal" in options)
+    assert edges.shape[1] == (49 if "W_zero_diagonal" in options else 42)
+    assert torch.allclose(SignalMessagePassing(model)(u, edges), model(u), atol=1e-5)
+    looped = SignalMessagePassing(model)(u, complete_graph(7, self_loops=True))
+    assert torch.allclose(looped, model(u), atol=1e-5)  # a masked diagonal carries nothing along a self-loop
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning")

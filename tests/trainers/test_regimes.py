@@ -9,12 +9,13 @@ import pytest
 from tests.trainers.conftest import write_order, write_spec
 from trainers import signal
 from trainers.errors import RefusedError
+from trainers.idle import idle_keys
 from trainers.order import read_order
 from trainers.prepare.build import oracle_fault, prepare
 from trainers.prepare.guard import guard, step_error
 from trainers.prepare.simulator import acting_system, draw_connectivity, draw_system, generators
 from trainers.scoring.score import score
-from trainers.settings import Simulation, idle_keys, read_config
+from trainers.settings import Simulation, read_config
 
 FOUR = [[1, 0, 10, 1, 1, 0], [1, 0, 10, 2, 1, 0], [2, 0, 10, 1, 1, 0], [2, 0, 10, 2, 1, 0]]
 UNLIKE = [[1, 0, 7, 0, 1, 0], [1.5, 0.1, 4, 0.5, 2, 0.3]]

@@ -145,29 +145,7 @@ def test_first_coeff_l1_acts_in_phase_1(order, monkeypatch):
     assert {terms for _, _, terms in seen} == {frozenset({"prediction", "edge_diff", "W_L1"})}
 
 
-ACTING = {"learning_rate_W_start": 1e-2, "learning_rate_start": 3e-4, "coeff_W_L1": 1e-1, "coeff_edge_diff": 1000.0,
-          "batch_size": 16, "n_epochs_init": 0, "training_single_type": False, "loss": "mse", "first_coeff_L1": 1e-1,
-          "data_augmentation_loop": 8}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def plain(tmp_path_factory, regime):
-    return estimate(train(write_order(tmp_path_factory.mktemp("plain"), regime)))
-
-
-@pytest.mark.parametrize("key", ACTING)
-def test_every_training_key_acts(order, plain, key):
-    assert not np.array_equal(estimate(train(order(**{key: ACTING[key]})))["W"], plain["W"])
-
-
 RECURRENT = {"recurrent_training": True, "time_step": 4}
-
-
-@pytest.mark.parametrize("changed", [{"time_step": 3}, {"noise_recurrent_level": 0.01},
-                                     {"recurrent_training_start_epoch": 1}, {"recurrent_training": False}])  # fmt: skip
-def test_every_recurrent_key_acts(order, changed):
-    first, other = train(order("a", **RECURRENT)), train(order("b", **(RECURRENT | changed)))
-    assert not np.array_equal(estimate(first)["W"], estimate(other)["W"])
 
 
 def first_loss(order, monkeypatch, name, **keys):
@@ -209,11 +187,6 @@ def test_each_epoch_leaves_a_line_of_its_own_terms(order):
     assert [line["step"] for line in found if line["epoch"] == 0][-1] == TOTAL // 2
     assert {line["epoch"] for line in found} == {0, 1, 2}
     assert all(("edge_diff" in line["terms"]) == (line["phase"] == 1) for line in found)
-
-
-def test_idle_keys_change_nothing(order, plain):
-    out = train(order(learning_rate_embedding_start=0.5, time_step=16, noise_recurrent_level=0.1))
-    assert np.array_equal(estimate(out)["W"], plain["W"])
 
 
 def test_embeddings_train_only_with_several_types(order):
