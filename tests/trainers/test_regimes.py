@@ -143,6 +143,9 @@ def test_preflight_holds_for_every_kind(kind, tmp_path):
     assert found["ok"], found["reason"]
     assert found["guard"]["relative_error"] < 1e-4
     names = ["connectivity_R2", "connectivity_R2_strict"] + ["one_step_R2", "test_R2"] * (kind != "legacy")
+    if kind in ("four_types", "unlike_types"):
+        names += ["cluster_accuracy", "cluster_accuracy_kmeans"]
+        assert found["null"]["cluster_accuracy_kmeans"] <= 0.5
     for name in names:
         assert found["oracle"][name] == pytest.approx(1.0, abs=1e-6)
     assert found["null"]["connectivity_R2"] < 0.05

@@ -32,6 +32,7 @@ def oracle(system: System, inputs: SignalInputs, truth: Truth) -> dict[str, floa
     grid = np.repeat(inputs.grid_u.numpy().astype(np.float64)[:, None], len(system.W), axis=1)
     estimate = {
         "W": system.coupling(),
+        "a": system.embedding(),
         "lin_edge": system.sent(grid).T,
         "lin_phi": system.self_term(grid).T,
         "heldout_du": system.rhs(inputs.heldout_u.numpy().astype(np.float64)),
@@ -78,6 +79,7 @@ def ceiling(
 
     estimate = {
         "W": coupling.T,
+        "a": system.embedding(),
         "lin_edge": system.sent(grid).T,
         "lin_phi": system.self_term(grid).T,
         "heldout_du": rhs(inputs.heldout_u).numpy().astype(np.float64),

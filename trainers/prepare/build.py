@@ -46,6 +46,8 @@ ONE_FOR_TRUTH = (
 """Metrics that the true parameters score 1 on; support_AUC too where it is defined."""
 ONE_FOR_PARAMETERS = ("connectivity_R2", "connectivity_R2_strict", "connectivity_slope", "sign_agreement")
 """Those that compare parameters alone: the saved W of legacy data scores 1 on them and explains the data badly."""
+ONE_FOR_TYPES = ("cluster_accuracy", "cluster_accuracy_kmeans")
+"""Those that are measured where there are several types."""
 NULL_MAX = 0.1
 NULL_CHECKED = ("connectivity_R2", "connectivity_R2_strict", "one_step_R2")
 Metrics = dict[str, float | None]
@@ -204,7 +206,7 @@ def _shown(value: float | None) -> str:
 
 def oracle_fault(oracle: Metrics, names: tuple[str, ...] = ONE_FOR_TRUTH) -> str | None:
     """Return a sentence when the true parameters do not score 1 on one of the metrics `names`."""
-    for name in names:
+    for name in (*names, *(n for n in ONE_FOR_TYPES if n in oracle)):
         value = oracle[name]
         if value is None or not abs(value - 1.0) < ORACLE_TOLERANCE:
             return f"the true parameters score {value} on {name} instead of 1: the metric or the data are wrong"

@@ -57,6 +57,10 @@ class System(NamedTuple):
         """Return g_i W_ij (N, N): what multiplies the sent activity."""
         return self.params[self.types][:, 2:3] * self.W
 
+    def embedding(self) -> Array:
+        """Return an embedding that tells the types, one direction each (N, P)."""
+        return np.asarray(np.eye(len(self.params))[self.types])
+
     def rhs(self, u: Array) -> Array:
         """Return du/dt, (..., N) -> (..., N), u per unit of time."""
         return self.self_term(u) + self.sent(u) @ self.coupling().T
