@@ -11,7 +11,7 @@ from tests.trainers.conftest import write_order
 from trainers import signal
 from trainers.errors import RefusedError
 from trainers.order import read_order
-from trainers.schema import METRICS
+from trainers.schema import METRICS, SCHEMA_FILE
 from trainers.scoring.estimates import list_moments, read_estimate, read_progress
 from trainers.scoring.score import score
 
@@ -57,7 +57,8 @@ def test_log_and_result_agree_on_every_metric(run_dir, regime):
             assert text == f"n/a ({metric['reason']})"
         else:
             assert text == spec.format % metric["value"] and math.isfinite(float(text))
-    assert result["metrics"]["cluster_accuracy"]["reason"] == "one neuron type"
+    for name in ("cluster_accuracy", "cluster_accuracy_kmeans"):
+        assert result["metrics"][name] == {"value": None, "reason": "one neuron type", "version": 1}
     digest = hashlib.sha256((run_dir / "analysis.log").read_bytes()).hexdigest()
     assert result["analysis_log_sha256"] == digest
     assert result["data_fingerprint"] == json.loads((regime / "preflight.json").read_text())["fingerprint"]
@@ -81,9 +82,37 @@ def test_figures_stand_under_the_named_paths(run_dir, regime):
     steps = [(0, 6), (0, 36), (1, 78), (1, 120)]
     parts = ("matrix/comparison", "matrix/matrix", "function/MLP0/func", "function/MLP1/func")
     wanted = {f"plots/{part}_{e}_{s}.png" for e, s in steps for part in parts}
-    assert set(plots) == wanted | {"plots/loss.png", "plots/activity.png", "plots/kinograph.png"}
+    names = ("loss", "activity", "kinograph", "eigenvalues", "support")
+    assert set(plots) == wanted | {f"plots/{name}.png" for name in names}
     for name in plots:
         assert (run_dir / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_ceiling_of_the_rollout_is_the_true_W_and_stands_in_the_log(run_dir, regime):
+    score(run_dir, regime)
+    log, preflight = logged(run_dir), json.loads((regime / "preflight.json").read_text())
+    for name in ("test_R2", "test_pearson", "test_R2_100", "test_pearson_100"):
+        assert log[f"ceiling {name}"] == f"{preflight['ceiling'][name]:.4f}"
+    assert float(log["ceiling test_pearson_100"]) > 0.99
+    assert log["standing still test_R2_100"] == f"{preflight['baselines']['test_R2_100']:.4f}"
+
+
+def test_two_types_have_their_embeddings_scored_and_drawn(run_dir, regime, tmp_path):
+    data = shutil.copytree(regime, tmp_path / "two")
+    np.save(data / "truth" / "types.npy", np.repeat([0, 1], 5))
+    np.save(data / "truth" / "params.npy", np.repeat(np.load(data / "truth" / "params.npy")[:1], 2, axis=0))
+    change(run_dir, a=np.repeat([[0.0, 0.0], [1.0, 1.0]], 5, axis=0))
+    result = score(run_dir, data)
+    for name in ("cluster_accuracy", "cluster_accuracy_kmeans"):
+        assert result["metrics"][name]["value"] == 1.0 and logged(run_dir)[name] == "1.0000"
+    assert "plots/embedding/embedding_1_120.png" in result["plots"]
+
+
+def test_the_recorded_dynamics_name_the_metric_that_corrects_them():
+    metrics = json.loads(SCHEMA_FILE.read_text())["systems"]["signal"]["metrics"]
+    named = {name: spec["corrected_by"] for name, spec in metrics.items() if spec["corrected_by"]}
+    assert named == {"test_R2": "test_R2_100", "test_pearson": "test_pearson_100"}
+    assert set(named.values()) <= set(metrics)
 
 
 def test_scoring_twice_gives_the_same_metrics(run_dir, regime):

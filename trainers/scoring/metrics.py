@@ -15,6 +15,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from trainers.scoring.clusters import kmeans_accuracy, recorded_accuracy
+from trainers.scoring.support import precision_recall, threshold
+
 Array = NDArray[np.float64]
 Metrics = dict[str, float | None]
 STEP = 10
@@ -45,6 +48,11 @@ class Truth(NamedTuple):
         """Return g_i W_ij, what multiplies the sent activity (N, N); g is the third number of a type's row."""
         return self.params[self.types][:, 2:3] * self.W
 
+    @property
+    def n_types(self) -> int:
+        """Return how many types the neurons have."""
+        return len(np.unique(self.types))
+
 
 def load_truth(data_dir: Path) -> Truth:
     """Return the truth of a regime; raises OSError or ValueError when a file is missing or broken."""
@@ -71,10 +79,15 @@ def score_estimate(estimate: dict[str, Any], truth: Truth) -> Metrics:
     """Return every metric that follows from an estimate's arrays; None where one is not defined.
 
     Args:
-        estimate: `W` (N, N), `lin_edge` (N, G), and for the final one `heldout_du` (K, N), `rollout_u` (R, F, N).
+        estimate: `W` (N, N), `lin_edge` (N, G), `a` (N, D) where there are embeddings, and for the final one
+            `heldout_du` (K, N), `rollout_u` (R, F, N).
         truth: of the same regime.
     """
     found = connectivity(estimate["W"], estimate["lin_edge"], truth)
+    if "a" in estimate and truth.n_types > 1:
+        a = np.asarray(estimate["a"], dtype=np.float64)
+        found["cluster_accuracy"] = recorded_accuracy(a, truth.types)
+        found["cluster_accuracy_kmeans"] = kmeans_accuracy(a, truth.types)
     if "heldout_du" in estimate:
         found["one_step_R2"] = one_step_r2(estimate["heldout_du"], truth.heldout_du)
     if "rollout_u" in estimate:
@@ -112,13 +125,32 @@ def connectivity(W: Array, lin_edge: Array, truth: Truth) -> Metrics:
     off = ~np.eye(len(right), dtype=bool)
     a, b = learned[off], right[off]
     real = b != 0.0
+    precision, recall = None, None
+    if not real.all():
+        limit = threshold(a)
+        precision, recall = precision_recall(np.abs(a) > (np.inf if limit is None else limit), real)
     return {
         "connectivity_R2": pearson(learned.ravel(), recorded.ravel()) ** 2,
         "connectivity_R2_strict": r2(a, b, b.mean()),
         "connectivity_slope": float(np.cov(a, b)[0, 1] / np.var(b, ddof=1)),
         "sign_agreement": float(np.mean(np.sign(a[real]) == np.sign(b[real]))),
         "support_AUC": auc(np.abs(a[real]), np.abs(a[~real])),
+        "support_precision": precision,
+        "support_recall": recall,
     }
+
+
+def spectra(W: Array, lin_edge: Array, truth: Truth) -> tuple[NDArray[np.complex128], NDArray[np.complex128]]:
+    """Return the eigenvalues of the learned and of the true coupling, each (N,), in the unit of the true W's own.
+
+    Both are divided by the number that gives the true coupling the spectral radius of the true W (for one type: by the
+    gain and the amplitude, and the second is then exactly the spectrum of W). No gauge counts.
+
+    Cost: O(N^3).
+    """
+    learned, right = (np.linalg.eigvals(matrix) for matrix in couplings(W, lin_edge, truth))
+    scale = float(np.abs(np.linalg.eigvals(truth.W)).max()) / (float(np.abs(right).max()) or 1.0)
+    return learned * scale, right * scale
 
 
 def r2(found: Array, right: Array, centre: Array | float) -> float:

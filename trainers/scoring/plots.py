@@ -14,9 +14,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from trainers.scoring.metrics import Truth, amplitude, couplings
+from trainers.scoring.support import threshold
 
 DPI = 120
 LEARNED, TRUE, FAINT = "#c2410c", "#111827", "#94a3b8"
+TYPES = ("#c2410c", "#2563eb", "#059669", "#7c3aed", "#b45309", "#0891b2", "#be185d", "#4d7c0f")
+"""Colours of neuron types, taken in turn."""
 CURVES_MAX = 40
 """Neurons whose curves are drawn."""
 TRACES = 12
@@ -124,9 +127,7 @@ def plot_edge_function(estimate: dict[str, Any], truth: Truth, where: str, path:
     Both are shown in the gauge in which they pass through 0 half-way and reach 1 at x = 1.5 std(u).
     """
     figure, axes = _function_axes(truth, f"lin_edge (MLP1), {where}", "what a neuron sends, gauge removed")
-    _curves(axes, truth.grid_u, _normal(estimate["lin_edge"], truth), LEARNED, "-", "learned")
-    _curves(axes, truth.grid_u, _normal(truth.lin_edge, truth)[np.unique(truth.types, return_index=True)[1]],
-            TRUE, "--", "true")  # fmt: skip
+    _curves(axes, truth, _normal(estimate["lin_edge"], truth), _normal(truth.lin_edge, truth))
     axes.set_ylim(-2.2, 2.2)
     axes.legend(loc="upper left")
     _save(figure, path)
@@ -140,10 +141,8 @@ def plot_self_function(estimate: dict[str, Any], truth: Truth, where: str, path:
     """
     figure, axes = _function_axes(truth, f"lin_phi (MLP0), {where}", "self term, u per unit of time")
     offset = _middle(estimate["lin_edge"], truth) @ np.asarray(estimate["W"]).T
-    _curves(axes, truth.grid_u, estimate["lin_phi"] + offset[:, None], LEARNED, "-", "learned")
-    right = truth.lin_phi[np.unique(truth.types, return_index=True)[1]]
-    _curves(axes, truth.grid_u, right, TRUE, "--", "true")
-    reach = 1.8 * float(np.abs(right).max())
+    _curves(axes, truth, estimate["lin_phi"] + offset[:, None], truth.lin_phi)
+    reach = 1.8 * float(np.abs(truth.lin_phi).max())
     axes.set_ylim(-reach, reach)
     axes.legend(loc="upper right")
     _save(figure, path)
@@ -159,11 +158,20 @@ def _function_axes(truth: Truth, title: str, label: str) -> tuple[Figure, Any]:
     return figure, axes
 
 
-def _curves(axes: Any, grid: NDArray[np.float64], curves: Any, colour: str, style: str, label: str) -> None:
-    drawn = curves[np.linspace(0, len(curves) - 1, min(len(curves), CURVES_MAX)).astype(int)]
-    alpha = 1.0 if len(drawn) < 5 else 0.35
-    for k, row in enumerate(drawn):
-        axes.plot(grid, row, color=colour, lw=1.2, ls=style, alpha=alpha, label=label if k == 0 else None)
+def _curves(axes: Any, truth: Truth, learned: Any, right: Any) -> None:
+    """Draw learned curves of some neurons, coloured by true type, and the true one of each type dashed above them."""
+    several = truth.n_types > 1
+    for kind, type_ in enumerate(np.unique(truth.types)):
+        members = np.flatnonzero(truth.types == type_)
+        drawn = members[
+            np.linspace(0, len(members) - 1, min(len(members), CURVES_MAX // truth.n_types + 1)).astype(int)
+        ]
+        colour = TYPES[kind % len(TYPES)] if several else LEARNED
+        name = f"learned, type {type_}" if several else "learned"
+        for k, row in enumerate(learned[drawn]):
+            axes.plot(truth.grid_u, row, color=colour, lw=1.2, alpha=0.35, label=None if k else name)
+        axes.plot(truth.grid_u, right[members[0]], color=TRUE, lw=1.2, ls="--", label=None if kind else "true",
+                  zorder=3)  # fmt: skip
 
 
 def _middle(curves: Any, truth: Truth) -> Any:
@@ -207,4 +215,65 @@ def plot_kinograph(found: NDArray[np.float64], right: NDArray[np.float64], score
     figure.axes[0].set_ylabel("neuron")
     _colorbar(figure, image, "u")
     figure.suptitle(f"Held-out trajectory from its first frame, test_R2 {scores['test_R2']:.3f}", fontsize=10, y=0.98)
+    _save(figure, path)
+
+
+def plot_embedding(estimate: dict[str, Any], truth: Truth, scores: dict[str, float | None], where: str,
+                   path: Path) -> None:  # fmt: skip
+    """Draw the first two numbers of each neuron's embedding, coloured by true type."""
+    a = np.asarray(estimate["a"])
+    x, y = a[:, 0], a[:, 1] if a.shape[1] > 1 else np.zeros(len(a))
+    figure = _figure(4.8, 4.6)
+    axes = figure.subplots()
+    for kind, type_ in enumerate(np.unique(truth.types)):
+        chosen = truth.types == type_
+        axes.scatter(x[chosen], y[chosen], s=14, color=TYPES[kind % len(TYPES)], alpha=0.6, linewidths=0,
+                     label=f"type {type_}")  # fmt: skip
+    named = (("k-means accuracy", "cluster_accuracy_kmeans"), ("recorded form", "cluster_accuracy"))
+    text = "\n".join(f"{label} {scores[name]:.3f}" for label, name in named)
+    axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top")
+    axes.margins(0.2)
+    axes.set(xlabel="a[0]", ylabel="a[1]" if a.shape[1] > 1 else "", title=f"Embeddings, {where}")
+    axes.legend(loc="lower right")
+    _save(figure, path)
+
+
+def plot_eigenvalues(learned: NDArray[np.complex128], right: NDArray[np.complex128], path: Path) -> None:
+    """Draw the eigenvalues of the true and the learned coupling in the complex plane, with both spectral radii."""
+    figure = _figure(4.8, 4.6)
+    axes = figure.subplots()
+    turn = np.exp(2j * np.pi * np.linspace(0, 1, 200))
+    for values, colour, marker, label in ((right, TRUE, "o", "true"), (learned, LEARNED, "x", "learned")):
+        radius = float(np.abs(values).max())
+        axes.plot(radius * turn.real, radius * turn.imag, color=colour, lw=0.7, ls=":")
+        face = {"facecolors": "none", "edgecolors": colour} if marker == "o" else {"color": colour}
+        axes.scatter(values.real, values.imag, s=18, marker=marker, linewidths=0.9,
+                     label=f"{label}, radius {radius:.3f}", **face)  # fmt: skip
+    axes.set(xlabel="real part", ylabel="imaginary part", title="Eigenvalues of the coupling, gain and gauge removed")
+    axes.set_aspect("equal", adjustable="datalim")
+    axes.margins(0.12)
+    axes.legend(loc="upper left")
+    _save(figure, path)
+
+
+def plot_support(estimate: dict[str, Any], truth: Truth, scores: dict[str, float | None], path: Path) -> None:
+    """Draw how large true zeros and true non-zeros were learned, with the threshold that tells them apart."""
+    learned, right = couplings(estimate["W"], estimate["lin_edge"], truth)
+    off = ~np.eye(len(right), dtype=bool)
+    sizes, real = np.abs(learned[off]), right[off] != 0.0
+    low = max(float(np.quantile(sizes, 0.002)), 1e-6 * float(sizes.max()), 1e-300)
+    edges = np.geomspace(low, max(float(sizes.max()), 2 * low), 70)
+    figure = _figure(5.6, 3.8)
+    axes = figure.subplots()
+    for chosen, colour, label in ((~real, FAINT, "true zeros"), (real, LEARNED, "true non-zeros")):
+        axes.hist(np.maximum(sizes[chosen], low), edges, color=colour, alpha=0.6, label=label)
+    limit = threshold(learned[off])
+    if limit:
+        axes.axvline(max(limit, low), color=TRUE, lw=1.0, ls="--", label="threshold (truth not used)")
+    text = "one population: nothing told apart" if limit is None else (
+        f"precision {scores['support_precision']:.3f}\nrecall {scores['support_recall']:.3f}"
+    )  # fmt: skip
+    axes.text(0.03, 0.66, f"AUC {scores['support_AUC']:.3f}\n{text}", transform=axes.transAxes, va="top")
+    axes.set(xscale="log", xlabel="|learned coupling|", ylabel="pairs", title="Which couplings are zero")
+    axes.legend(loc="upper left")
     _save(figure, path)

@@ -13,7 +13,7 @@ from trainers.errors import RefusedError
 from trainers.order import Order, read_order
 from trainers.schema import METRICS, MetricSpec
 from trainers.scoring import estimates
-from trainers.scoring.metrics import Truth, load_truth, score_estimate
+from trainers.scoring.metrics import Truth, load_truth, score_estimate, spectra
 from trainers.yaml_io import write_text
 
 Value = tuple[float | None, str | None]
@@ -36,11 +36,13 @@ def score(run_dir: Path, data_dir: Path) -> dict[str, Any]:
     found: dict[str, float | None] = score_estimate(final, truth)
     found |= {"final_loss": trained["final_loss"], "training_time_min": trained["training_time_s"] / 60}
     found |= {name: truth.activity[name] for name in ("effective_rank_90", "effective_rank_99", "spectral_radius")}
+    eigenvalues = spectra(final["W"], final["lin_edge"], truth)
+    found["spectral_radius_learned"] = float(abs(eigenvalues[0]).max())
     metrics = {name: _value(name, found.get(name), truth) for name in METRICS[order.system]}
     measured = time.monotonic()
     log = log_text(order, truth, preflight, trained, metrics)
     write_text(run_dir / "analysis.log", log)
-    plots = draw(run_dir, truth, final, shapes, found)
+    plots = draw(run_dir, truth, final, shapes, found, eigenvalues)
     result = {
         "contract": 1,
         "iteration": order.iteration,
@@ -95,11 +97,11 @@ def _shapes(truth: Truth) -> dict[str, tuple[int | None, ...]]:
 
 
 def _value(name: str, value: float | None, truth: Truth) -> Value:
-    if name == "cluster_accuracy" and len(truth.params) == 1:
+    if name.startswith("cluster_accuracy") and truth.n_types == 1:
         return None, "one neuron type"
     if value is None:
-        reason = "every entry of the true W may be non-zero" if name == "support_AUC" else "not measured"
-        return None, reason
+        full = name.startswith("support_") and "every entry of the true W may be non-zero"
+        return None, full or "not measured"
     if math.isfinite(value):
         return float(value), None
     return None, "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
@@ -113,7 +115,11 @@ def log_text(order: Order, truth: Truth, preflight: dict[str, Any], trained: dic
     def line(name: str) -> str:
         return f"{specs[name].log_key or name}: {shown(specs[name], metrics[name])}"
 
-    ceiling = preflight.get("ceiling") or {}
+    def limits(label: str, source: str, *names: str) -> list[str]:
+        known = preflight.get(source) or {}
+        return [f"  {label} {name}: {_number(known.get(name))}" for name in names]
+
+    rollout = ("test_R2", "test_pearson", "test_R2_100", "test_pearson_100")
     lines = [
         line("spectral_radius"),
         "--- activity ---",
@@ -132,14 +138,15 @@ def log_text(order: Order, truth: Truth, preflight: dict[str, Any], trained: dic
         *map(line, ("test_R2", "test_pearson", "test_R2_100", "test_pearson_100", "one_step_R2",
                     "kinograph_R2", "kinograph_SSIM", "kinograph_Wasserstein")),
         "--- connectivity ---",
-        *map(line, ("cluster_accuracy", "connectivity_R2", "connectivity_R2_strict", "connectivity_slope",
-                    "sign_agreement", "support_AUC", "final_loss")),
+        *map(line, ("cluster_accuracy", "cluster_accuracy_kmeans", "connectivity_R2", "connectivity_R2_strict",
+                    "connectivity_slope", "sign_agreement", "support_AUC", "support_precision", "support_recall",
+                    "spectral_radius_learned", "final_loss")),
         "--- limits of these data ---",
-        *(f"  ceiling {k}: {_number(ceiling.get(k))}" for k in ("connectivity_R2", "one_step_R2", "test_R2",
-                                                              "test_R2_100")),
-        *(f"  untrained {k}: {_number((preflight.get('null') or {}).get(k))}" for k in ("connectivity_R2", "test_R2")),
-        *(f"  linear fit {k}: {_number((preflight.get('baselines') or {}).get(k))}" for k in ("connectivity_R2",
-                                                                                             "one_step_R2")),
+        *limits("ceiling", "ceiling", "connectivity_R2", "one_step_R2"),
+        *limits("ceiling", "ceiling", *rollout, "kinograph_R2"),  # the true W rolled out as the model is
+        *limits("untrained", "null", "connectivity_R2", "test_R2", "test_pearson"),
+        *limits("linear fit", "baselines", "connectivity_R2", "one_step_R2"),
+        *limits("standing still", "baselines", "test_R2", "test_R2_100"),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
 
@@ -157,7 +164,7 @@ def _number(value: Any) -> str:
 
 
 def draw(run_dir: Path, truth: Truth, final: dict[str, Any], shapes: dict[str, tuple[int | None, ...]],
-         scores: dict[str, float | None]) -> list[str]:  # fmt: skip
+         scores: dict[str, float | None], eigenvalues: tuple[Any, Any]) -> list[str]:  # fmt: skip
     """Write the figures of every moment; return their paths below the run folder."""
     from trainers.scoring import plots
 
@@ -172,7 +179,12 @@ def draw(run_dir: Path, truth: Truth, final: dict[str, Any], shapes: dict[str, t
         plots.plot_matrix(estimate, truth, where, folder / "matrix" / f"matrix_{tag}.png")
         plots.plot_edge_function(estimate, truth, where, folder / "function" / "MLP1" / f"func_{tag}.png")
         plots.plot_self_function(estimate, truth, where, folder / "function" / "MLP0" / f"func_{tag}.png")
+        if truth.n_types > 1:
+            plots.plot_embedding(estimate, truth, now, where, folder / "embedding" / f"embedding_{tag}.png")
     plots.plot_loss(estimates.read_progress(out / "progress.jsonl"), folder / "loss.png")
     plots.plot_activity(truth, folder / "activity.png")
+    plots.plot_eigenvalues(*eigenvalues, folder / "eigenvalues.png")
+    if scores["support_AUC"] is not None:
+        plots.plot_support(final, truth, scores, folder / "support.png")
     plots.plot_kinograph(final["rollout_u"][0], truth.rollout_u[0], scores, folder / "kinograph.png")
     return sorted(str(path.relative_to(run_dir)) for path in folder.rglob("*.png"))
