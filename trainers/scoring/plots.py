@@ -223,24 +223,23 @@ def plot_embedding(estimate: dict[str, Any], truth: Truth, scores: dict[str, flo
     """Draw the first two numbers of each neuron's embedding, coloured by true type."""
     a = np.asarray(estimate["a"])
     x, y = a[:, 0], a[:, 1] if a.shape[1] > 1 else np.zeros(len(a))
-    figure = _figure(4.8, 4.6)
+    figure = _figure(5.7, 4.8, right=1.0, top=0.6)
     axes = figure.subplots()
     for kind, type_ in enumerate(np.unique(truth.types)):
         chosen = truth.types == type_
         axes.scatter(x[chosen], y[chosen], s=14, color=TYPES[kind % len(TYPES)], alpha=0.6, linewidths=0,
                      label=f"type {type_}")  # fmt: skip
     named = (("k-means accuracy", "cluster_accuracy_kmeans"), ("recorded form", "cluster_accuracy"))
-    text = "\n".join(f"{label} {scores[name]:.3f}" for label, name in named)
-    axes.text(0.03, 0.97, text, transform=axes.transAxes, va="top")
-    axes.margins(0.2)
-    axes.set(xlabel="a[0]", ylabel="a[1]" if a.shape[1] > 1 else "", title=f"Embeddings, {where}")
-    axes.legend(loc="lower right")
+    text = ", ".join(f"{label} {scores[name]:.3f}" for label, name in named)
+    axes.margins(0.1)
+    axes.set(xlabel="a[0]", ylabel="a[1]" if a.shape[1] > 1 else "", title=f"Embeddings, {where}\n{text}")
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
     _save(figure, path)
 
 
 def plot_eigenvalues(learned: NDArray[np.complex128], right: NDArray[np.complex128], path: Path) -> None:
     """Draw the eigenvalues of the true and the learned coupling in the complex plane, with both spectral radii."""
-    figure = _figure(4.8, 4.6)
+    figure = _figure(4.8, 5.0, top=0.8)
     axes = figure.subplots()
     turn = np.exp(2j * np.pi * np.linspace(0, 1, 200))
     for values, colour, marker, label in ((right, TRUE, "o", "true"), (learned, LEARNED, "x", "learned")):
@@ -249,10 +248,9 @@ def plot_eigenvalues(learned: NDArray[np.complex128], right: NDArray[np.complex1
         face = {"facecolors": "none", "edgecolors": colour} if marker == "o" else {"color": colour}
         axes.scatter(values.real, values.imag, s=18, marker=marker, linewidths=0.9,
                      label=f"{label}, radius {radius:.3f}", **face)  # fmt: skip
-    axes.set(xlabel="real part", ylabel="imaginary part", title="Eigenvalues of the coupling, gain and gauge removed")
-    axes.set_aspect("equal", adjustable="datalim")
-    axes.margins(0.12)
-    axes.legend(loc="upper left")
+    axes.set(xlabel="real part", ylabel="imaginary part", aspect="equal")
+    figure.suptitle("Eigenvalues of the coupling, gain and gauge removed", fontsize=10, y=0.98)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
     _save(figure, path)
 
 
