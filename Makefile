@@ -8,11 +8,11 @@ RUN_OPTIONS = $(call QUOTE,$(ROOT),--root) $(call QUOTE,$(PROFILE),--profile) $(
 	$(call QUOTE,$(LAUNCHER),--launcher) $(call QUOTE,$(SEED),--seed) $(call QUOTE,$(SCIENTIST),--scientist)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup new report explore resume status lint test test-science bench check format schema clean need-exp
+.PHONY: help setup new report confirm explore resume status lint test test-science bench check format schema clean need-exp
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
-	@echo "variables: EXP ITERATIONS SCIENTIST PROFILE SLOTS LAUNCHER SEED ROOT FRESH FROM FILE BLOCK"
+	@echo "variables: EXP ITERATIONS SCIENTIST PROFILE SLOTS LAUNCHER SEED ROOT FRESH FROM FILE BLOCK N"
 
 setup: $(STAMP) ## build .venv from constraints.txt (done by the other targets when needed)
 
@@ -38,6 +38,9 @@ status: need-exp $(STAMP) ## tree, best, run in flight; restores memory.md, anal
 
 report: need-exp $(STAMP) ## write report.html, self-contained: tree, metric, plots of the best nodes, memory: EXP=
 	@$(BIN)/python -m orchestrator report $(call QUOTE,$(EXP)) $(call QUOTE,$(ROOT),--root)
+
+confirm: need-exp $(STAMP) ## train the best again on N fresh seeds and N fresh draws, is it real?: EXP= [N=3]
+	@$(BIN)/python -m orchestrator confirm $(call QUOTE,$(EXP)) $(call QUOTE,$(N),--runs) $(call QUOTE,$(ROOT),--root)
 
 new: need-exp $(STAMP) ## make an exploration from another one: EXP=mine FROM=sparse_gnn
 	@$(BIN)/python -m orchestrator new $(call QUOTE,$(EXP)) $(call QUOTE,$(FROM),--from)

@@ -65,6 +65,10 @@ def parser() -> argparse.ArgumentParser:
     _common(status)
     report = commands.add_parser("report", help="write report.html: tree, metrics, plots of the best nodes, memory")
     _common(report)
+    confirm = commands.add_parser("confirm", help="train the best again on fresh seeds and fresh draws: is it real?")
+    _common(confirm)
+    confirm.add_argument("--runs", type=_count, default=3, metavar="N", help="seeds, and draws, to try (default: 3)")
+    confirm.set_defaults(slots=None)
     new = commands.add_parser("new", help="make a new exploration from an existing one")
     new.add_argument("name", help="name of the new exploration")
     new.add_argument("--from", dest="origin", default="sparse_gnn", metavar="EXP", help="the one to copy")
@@ -169,6 +173,24 @@ def _run(setup: Setup, arguments: argparse.Namespace, iterations: int) -> int:
     return errors.EXIT_INTERRUPT if signal.SIGINT in received and code == errors.EXIT_STOPPED else code
 
 
+def confirm(arguments: argparse.Namespace) -> int:
+    """Train the best node again on seeds that nothing was chosen by, and print the table."""
+    from orchestrator.engine import opening, sealing
+    from orchestrator.engine.confirm import Confirmation
+    from orchestrator.launch.sandbox import hide_environment
+
+    sealing.state_of(opening.paths_of(arguments.home, arguments.name, arguments.root))
+    setup = opening.load(arguments.home, arguments.name, opening.Wishes(root=arguments.root))
+    hide_environment()
+    confirmation = Confirmation(setup, _adapters(setup, arguments), lambda text: print(text, flush=True))
+    with _signals(confirmation) as received:
+        code = confirmation.run(arguments.runs)
+    if confirmation.rows:
+        print(confirmation.paths.table.read_text(encoding="utf-8"))
+        print(f"wrote {confirmation.paths.table}")
+    return errors.EXIT_INTERRUPT if signal.SIGINT in received and code == errors.EXIT_STOPPED else code
+
+
 def _root(arguments: argparse.Namespace) -> str:
     """Return the ROOT= that a command told to the person must repeat."""
     return f" ROOT={shlex.quote(str(arguments.root))}" if arguments.root else ""
@@ -257,7 +279,15 @@ def new(arguments: argparse.Namespace) -> int:
     return errors.EXIT_DONE
 
 
-_COMMANDS = {"explore": explore, "resume": resume, "status": status, "report": report, "lint": lint, "new": new}
+_COMMANDS = {
+    "explore": explore,
+    "resume": resume,
+    "status": status,
+    "report": report,
+    "confirm": confirm,
+    "lint": lint,
+    "new": new,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -161,8 +161,32 @@ class Paths:
     def runs(self) -> Path:
         return self.out / "runs"
 
+    @property
+    def confirmations(self) -> Path:
+        return self.out / "confirm"
+
     def run(self, iteration: int, attempt: int) -> RunPaths:
         return RunPaths(self.runs / f"{iteration:04d}-{attempt}")
 
     def regime(self, sha: str) -> DataPaths:
         return DataPaths(self.data / sha[:16])
+
+
+@dataclass(frozen=True)
+class ConfirmPaths(Paths):
+    """Files of one confirmation: data and code are the exploration's, runs lie in a folder of their own."""
+
+    folder: Path
+    """`out/confirm/<stamp>`."""
+
+    @property
+    def runs(self) -> Path:
+        return self.folder / "runs"
+
+    @property
+    def plan(self) -> Path:
+        return self.folder / "plan.json"
+
+    @property
+    def table(self) -> Path:
+        return self.folder / "confirm.md"

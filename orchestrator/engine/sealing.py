@@ -133,7 +133,8 @@ def set_aside(paths: Paths, launcher: Launcher) -> Path | None:
 
 
 def _stop_all(paths: Paths, launcher: Launcher) -> None:
-    runs = [p for p in (*paths.runs.glob("*"), *paths.data.glob("*.prepare-*")) if p.is_dir()]
+    places = (*paths.runs.glob("*"), *paths.data.glob("*.prepare-*"), *paths.confirmations.glob("*/runs/*"))
+    runs = [p for p in places if p.is_dir()]
     flying = [p for p in runs if launcher.state(p) == "running" or launcher.revoke(p)]
     for path in flying:
         launcher.cancel(path)
