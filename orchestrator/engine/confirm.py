@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
-from orchestrator.core import configs, tree
+from orchestrator.core import tree
 from orchestrator.core.records import Metric, Mutation, Proposal
 from orchestrator.core.state import Iteration, Node, State
 from orchestrator.core.stats import noise, summarise
@@ -94,7 +94,7 @@ class Confirmation:
         atomic.write_text(self.paths.plan, json.dumps(plan, indent=1) + "\n")
         if not self.setup.spec.command:
             git.export_code(self.paths.out, node.code, self.paths.code / node.code)
-        draw = configs.get(node.config, "simulation.seed")
+        draw = state.draw(node.block)
         for proposal in proposals:
             seeds = f"training seed {proposal.training_seed}, draw {proposal.simulation_seed}"
             self.say(f"run {proposal.iteration} of {len(proposals)}: node {node.id}, {seeds}")
@@ -115,7 +115,8 @@ class Confirmation:
         it = Iteration(proposal, turn=0, node=node.id, block=node.block)
         config = state.config_of(proposal)
         try:
-            ready = regimes.ready(self.setup, self.adapters, config, proposal.code, lambda: not self.stopping)
+            named = state.regime_name(node.block)
+            ready = regimes.ready(self.setup, self.adapters, config, proposal.code, lambda: not self.stopping, named)
         except NeedsPersonError as error:
             return Row(proposal, same_draw, "no data", str(error), {}, 0.0)
         except regimes.Stopped:
@@ -132,9 +133,10 @@ class Confirmation:
             return None
         record = self.adapters.launcher.exit_record(run.root)
         verdict = evaluate.judge(self.setup, run, record)
-        told = "; ".join([verdict.sentence, *map(str, ready.preflight.get("warnings", []))]).strip("; ")
+        poor = [f"a draw that an exploration would not take: {ready.unfit}"] if ready.unfit else []
+        told = [verdict.sentence, *verdict.marks, *poor, *map(str, ready.preflight.get("warnings", []))]
         seconds = sum(record.seconds.values()) if record else 0.0
-        return Row(proposal, same_draw, verdict.outcome, told, verdict.metrics, seconds)
+        return Row(proposal, same_draw, verdict.outcome, "; ".join(filter(None, told)), verdict.metrics, seconds)
 
     def _wait(self, run: RunPaths) -> None:
         """Wait until the run has ended; cancel it (with a checkpoint) when asked to stop."""
@@ -172,7 +174,8 @@ def planned(state: State, node: Node, n: int, before: Iterable[Proposal] = ()) -
     training = fresh({p.training_seed for p in (*own, *old)}, n)
     everything = (*(it.proposal for it in state.iterations.values()), *old)
     draws = fresh({p.simulation_seed for p in everything}, n)
-    draw = int(configs.get(node.config, "simulation.seed"))
+    draw = state.draw(node.block)
+    assert draw is not None  # the node has run
     pairs = [*((seed, draw) for seed in training), *zip(training, draws, strict=True)]
     return [
         Proposal(
@@ -234,9 +237,10 @@ def render(state: State, node: Node, rows: list[Row], total: int) -> str:
         ]
         for row in rows
     ]
+    where = f", regime {state.regime_name(node.block)}" if state.regime_name(node.block) else ""
     notes = [f"- run {row.proposal.iteration}: {row.sentence}" for row in rows if row.sentence]
     lines = [
-        f"# Is the best real? Node {node.id} of {state.contract.exploration}",
+        f"# Is the best real? Node {node.id} of {state.contract.exploration}{where}",
         "",
         f"{len(rows)} of {total} runs. None of these seeds was used by the exploration to choose this node.",
         "",
@@ -259,9 +263,11 @@ def _table(rows: list[list[str]]) -> list[str]:
 def summary(state: State, node: Node, rows: list[Row]) -> list[list[str]]:
     """Return mean, standard error and number of runs: the exploration's own, and of both kinds of confirmation."""
     name = state.contract.primary.name
-    own, start = summarise(state, node, name), summarise(state, state.nodes[min(state.nodes)], name)
+    regime = state.regime_name(node.block)
+    first = min(n.id for n in state.nodes.values() if state.regime_name(n.block) == regime)
+    own, start = summarise(state, node, name), summarise(state, state.nodes[first], name)
     lines = [
-        ["exploration, iteration 1", _number(start.mean), _number(start.standard_error), str(start.n)],
+        [f"exploration, iteration {first}", _number(start.mean), _number(start.standard_error), str(start.n)],
         ["exploration, this node", _number(own.mean), _number(own.standard_error), str(own.n)],
     ]
     for same in (True, False):
@@ -280,7 +286,7 @@ def judgement(state: State, node: Node, rows: list[Row], same_draw: bool) -> str
     if found is None or own.mean is None:
         return f"- On {what}: no result ({tried} run(s) tried)."
     lost = f"; {tried - len(values)} of {tried} runs gave no result" if len(values) < tried else ""
-    floor = noise(state, rule.name).sd
+    floor = noise(state, rule.name, node.block).sd
     spread = _error(values) if len(values) > 1 else floor
     gap = tree.reward(rule, own.mean) - tree.reward(rule, found)
     if spread is None:

@@ -119,8 +119,9 @@ def rows(state, node, *values):
 
 def test_seeds_that_the_exploration_used_are_left_out(state):
     node = tree.best(state)
-    used = state.iterations[node.id].proposal
-    state.iterations[node.id].proposal = used.model_copy(update={"training_seed": 1002, "simulation_seed": 1001})
+    for number, seeds in ((node.id, {"training_seed": 1002}), (max(state.iterations), {"simulation_seed": 1001})):
+        it = state.iterations[number]
+        it.proposal = it.proposal.model_copy(update=seeds)
     runs = planned(state, node, 2)
     assert [r.training_seed for r in runs] == [1001, 1003, 1001, 1003]
     assert [r.simulation_seed for r in runs] == [42, 42, 1002, 1003]
