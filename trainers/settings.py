@@ -124,9 +124,9 @@ class GraphModel(Section):
     hidden_dim_update: int = key(64, "Width of lin_phi.", ge=1, le=4096)
     MLP_activation: Activation = key("relu", "Activation of both MLPs.")
     lin_edge_mode: Literal["mlp", "tanh"] = key(
-        "mlp", "lin_edge is a learned MLP, or tanh(u_j) without learned weights: the form that makes the data, with the "
-        "gain left to W.",
-    )  # fmt: skip
+        "mlp",
+        "lin_edge is a learned MLP, or tanh(u_j) without learned weights: the form that makes the data, gain left to W.",
+    )
     W_rank: int = key(
         0, "0: W is learned entry by entry; r > 0: W = W_L @ W_R with learned factors of r columns and r rows.",
         aliases=("low_rank",), ge=0, le=10000,

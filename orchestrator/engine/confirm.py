@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
-from orchestrator.core import configs, tree
+from orchestrator.core import tree
 from orchestrator.core.records import Metric, Mutation, Proposal
 from orchestrator.core.state import Iteration, Node, State
 from orchestrator.core.stats import noise, summarise
@@ -94,7 +94,7 @@ class Confirmation:
         atomic.write_text(self.paths.plan, json.dumps(plan, indent=1) + "\n")
         if not self.setup.spec.command:
             git.export_code(self.paths.out, node.code, self.paths.code / node.code)
-        draw = configs.get(node.config, "simulation.seed")
+        draw = state.draw(node.block)
         for proposal in proposals:
             seeds = f"training seed {proposal.training_seed}, draw {proposal.simulation_seed}"
             self.say(f"run {proposal.iteration} of {len(proposals)}: node {node.id}, {seeds}")
@@ -115,7 +115,8 @@ class Confirmation:
         it = Iteration(proposal, turn=0, node=node.id, block=node.block)
         config = state.config_of(proposal)
         try:
-            ready = regimes.ready(self.setup, self.adapters, config, proposal.code, lambda: not self.stopping)
+            named = state.regime_name(node.block)
+            ready = regimes.ready(self.setup, self.adapters, config, proposal.code, lambda: not self.stopping, named)
         except NeedsPersonError as error:
             return Row(proposal, same_draw, "no data", str(error), {}, 0.0)
         except regimes.Stopped:
@@ -132,9 +133,10 @@ class Confirmation:
             return None
         record = self.adapters.launcher.exit_record(run.root)
         verdict = evaluate.judge(self.setup, run, record)
-        told = "; ".join([verdict.sentence, *map(str, ready.preflight.get("warnings", []))]).strip("; ")
+        poor = [f"a draw that an exploration would not take: {ready.unfit}"] if ready.unfit else []
+        told = [verdict.sentence, *verdict.marks, *poor, *map(str, ready.preflight.get("warnings", []))]
         seconds = sum(record.seconds.values()) if record else 0.0
-        return Row(proposal, same_draw, verdict.outcome, told, verdict.metrics, seconds)
+        return Row(proposal, same_draw, verdict.outcome, "; ".join(filter(None, told)), verdict.metrics, seconds)
 
     def _wait(self, run: RunPaths) -> None:
         """Wait until the run has ended; cancel it (with a checkpoint) when asked to stop."""
@@ -172,7 +174,8 @@ def planned(state: State, node: Node, n: int, before: Iterable[Proposal] = ()) -
     training = fresh({p.training_seed for p in (*own, *old)}, n)
     everything = (*(it.proposal for it in state.iterations.values()), *old)
     draws = fresh({p.simulation_seed for p in everything}, n)
-    draw = int(configs.get(node.config, "simulation.seed"))
+    draw = state.draw(node.block)
+    assert draw is not None  # the node has run
     pairs = [*((seed, draw) for seed in training), *zip(training, draws, strict=True)]
     return [
         Proposal(
@@ -219,30 +222,32 @@ def earlier(paths: Paths) -> list[Proposal]:
 
 
 def render(state: State, node: Node, rows: list[Row], total: int) -> str:
-    """Return confirm.md: one table of all runs, and what they say about the exploration's own figure."""
+    """Return confirm.md: one table of all runs with means and errors, and what they say of the exploration's figure."""
     rule = state.contract.primary
     names = [rule.name, *(m.name for m in state.contract.metrics if m.name != rule.name)]
-    names = [name for name in names if name == rule.name or any(name in row.metrics for row in rows)]
-    head = ["run", "training seed", "draw", "outcome", *names]
-    body = [
-        [
-            str(row.proposal.iteration),
-            str(row.proposal.training_seed),
-            f"{row.proposal.simulation_seed}{'' if row.same_draw else ' (new)'}",
-            row.outcome,
-            *(shown(row.metrics.get(name)) for name in names),
-        ]
-        for row in rows
-    ]
     notes = [f"- run {row.proposal.iteration}: {row.sentence}" for row in rows if row.sentence]
+    regime = state.regime_name(node.block)
+    first = min(n.id for n in state.nodes.values() if state.regime_name(n.block) == regime)
+    table = [
+        ["", *(f"run {row.proposal.iteration}" for row in rows), "same draw", "new draws",
+         f"explored: node {node.id}", f"iteration {first}"],
+        ["training seed", *(str(row.proposal.training_seed) for row in rows), *[""] * 4],
+        ["draw", *(str(row.proposal.simulation_seed) for row in rows), *[""] * 4],
+        ["outcome", *(row.outcome for row in rows), *[""] * 4],
+    ]  # fmt: skip
+    for name in names:
+        means = [_kind(rows, name, True), _kind(rows, name, False)]
+        means += [_explored(state, node, name), _explored(state, state.nodes[first], name)]
+        cells = [shown(row.metrics.get(name)) for row in rows]
+        if name == rule.name or any(row.metrics.get(name) is not None for row in rows):
+            table.append([name, *cells, *means])
     lines = [
-        f"# Is the best real? Node {node.id} of {state.contract.exploration}",
+        f"# Is the best real? Node {node.id} of {state.contract.exploration}{f', regime {regime}' if regime else ''}",
         "",
-        f"{len(rows)} of {total} runs. None of these seeds was used by the exploration to choose this node.",
+        f"{len(rows)} of {total} runs. None of these seeds was used by the exploration to choose this node. Means are "
+        "over the runs that gave a value, with their standard errors and numbers.",
         "",
-        *_table([head, *body]),
-        "",
-        *_table([["", rule.name, "standard error", "runs"], *summary(state, node, rows)]),
+        *_table(table),
         "",
         *(judgement(state, node, rows, same) for same in (True, False)),
         *(["", *notes] if notes else []),
@@ -256,19 +261,21 @@ def _table(rows: list[list[str]]) -> list[str]:
     return [lines[0], "|" + "|".join("-" * (w + 2) for w in widths) + "|", *lines[1:]]
 
 
-def summary(state: State, node: Node, rows: list[Row]) -> list[list[str]]:
-    """Return mean, standard error and number of runs: the exploration's own, and of both kinds of confirmation."""
-    name = state.contract.primary.name
-    own, start = summarise(state, node, name), summarise(state, state.nodes[min(state.nodes)], name)
-    lines = [
-        ["exploration, iteration 1", _number(start.mean), _number(start.standard_error), str(start.n)],
-        ["exploration, this node", _number(own.mean), _number(own.standard_error), str(own.n)],
-    ]
-    for same in (True, False):
-        values, tried = _values(rows, name, same), sum(row.same_draw == same for row in rows)
-        label = "confirmed, same draw" if same else "confirmed, new draws"
-        lines.append([label, _number(_mean(values)), _number(_error(values)), f"{len(values)} of {tried}"])
-    return lines
+def _kind(rows: list[Row], name: str, same_draw: bool) -> str:
+    """Return mean and standard error of a metric over the runs of one kind."""
+    values = _values(rows, name, same_draw)
+    return _mean_text(_mean(values), _error(values), len(values))
+
+
+def _explored(state: State, node: Node, name: str) -> str:
+    found = summarise(state, node, name)
+    return _mean_text(found.mean, found.standard_error, found.n)
+
+
+def _mean_text(mean: float | None, error: float | None, n: int) -> str:
+    if mean is None:
+        return "n/a"
+    return f"{_short(mean)}{f' ± {_short(error)}' if error is not None else ''} ({n})"
 
 
 def judgement(state: State, node: Node, rows: list[Row], same_draw: bool) -> str:
@@ -280,7 +287,7 @@ def judgement(state: State, node: Node, rows: list[Row], same_draw: bool) -> str
     if found is None or own.mean is None:
         return f"- On {what}: no result ({tried} run(s) tried)."
     lost = f"; {tried - len(values)} of {tried} runs gave no result" if len(values) < tried else ""
-    floor = noise(state, rule.name).sd
+    floor = noise(state, rule.name, node.block).sd
     spread = _error(values) if len(values) > 1 else floor
     gap = tree.reward(rule, own.mean) - tree.reward(rule, found)
     if spread is None:
@@ -308,15 +315,15 @@ def _error(values: list[float]) -> float | None:
     return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
 
 
-def _number(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.4f}"
-
-
 def shown(metric: Metric | None) -> str:
     """Return a metric for the table."""
     if metric is None or metric.value is None:
-        return "n/a" if metric is None else str(metric.reason)
-    return f"{metric.value:.4f}" if 1e-3 <= abs(metric.value) < 1e4 else f"{metric.value:.3g}"
+        return "n/a" if metric is None or metric.reason not in ("nan", "inf", "-inf") else metric.reason
+    return _short(metric.value)
+
+
+def _short(value: float) -> str:
+    return f"{value:.4f}" if value == 0.0 or 1e-4 <= abs(value) < 1e4 else f"{value:.2e}"
 
 
 def read_tables(paths: Paths) -> list[tuple[str, str]]:

@@ -1,46 +1,33 @@
 """`make report`: one self-contained report.html, made from the journal and the run folders; no server, no script.
 
-Tree of each block as SVG, the primary metric over the iterations with replicates, every node's change against its
-parent, the plots of the best nodes, and the memory.
+The primary metric over the iterations with replicates, blocks and regimes; the best against the start; each node's
+change against its parent; per block its tree, strategies with evidence, plots of its best nodes and its memory; failed
+runs with reasons; the preflight; confirmations. Everything that a run, a person or a scientist wrote is escaped.
 """
 
 from __future__ import annotations
 
-import base64
-import html
-import math
-from collections.abc import Callable
 from pathlib import Path
 
 from orchestrator.core import tree
-from orchestrator.core.classify import verdict
-from orchestrator.core.mutation import describe
-from orchestrator.core.state import Iteration, State
+from orchestrator.core.state import Node, State
 from orchestrator.core.stats import noise, summarise
+from orchestrator.engine.confirm import read_tables
 from orchestrator.engine.sealing import state_of
+from orchestrator.engine.snapshots import best_run
 from orchestrator.formats import memory
-from orchestrator.formats.entry import metric_text
-from orchestrator.paths import Paths, RunPaths
+from orchestrator.launch.folder import read_file
+from orchestrator.paths import Paths
 from orchestrator.store import atomic
-from orchestrator.views import lines
+from orchestrator.views import lines, report_tables
+from orchestrator.views.report_html import STYLE, Images, folded, text
+from orchestrator.views.report_svg import block_tree, chart
 
-BEST_NODES = 3
-"""Nodes whose plots are shown."""
-IMAGE_LIMIT = 2**20
-WIDTH = 900
-ROW, INDENT = 26, 34
-
-STYLE = """
-body{font:15px/1.45 system-ui,sans-serif;color:#1b1f24;max-width:960px;margin:2rem auto;padding:0 1rem}
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2.2rem;border-bottom:1px solid #d0d7de;padding-bottom:.3rem}
-table{border-collapse:collapse;width:100%;font-size:13px}td,th{border-bottom:1px solid #e4e8ec;padding:.25rem .5rem;
-text-align:left;vertical-align:top}td.n{text-align:right;font-variant-numeric:tabular-nums}
-pre{background:#f6f8fa;padding:.8rem;overflow-x:auto;font-size:12.5px;white-space:pre-wrap}
-img{max-width:31%;vertical-align:top;margin:.3rem 1%}svg text{font:12px system-ui,sans-serif}.dim{color:#59636e}
-"""
-COLOURS = ("#1a7f37", "#9a6700", "#cf222e")
-"""Best class, middle classes, worst class."""
-OPEN = "#8c959f"
+BEST_NODES = 2
+"""Nodes of a block whose plots are shown."""
+MEMORY_LIMIT = 2**20
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+"""The browser itself refuses whatever the page would fetch or run."""
 
 
 def write(paths: Paths) -> Path:
@@ -56,22 +43,32 @@ def write(paths: Paths) -> Path:
 
 def render(paths: Paths, state: State) -> str:
     """Return the whole page."""
-    title = html.escape(f"{paths.source.name}: {state.contract.title}")
+    title = text(f"{paths.source.name}: {state.contract.title}")
+    images = Images()
     blocks = range(1, state.block_of(max(state.last_iteration, 1)) + 1)
-    parts = [
-        f"<h1>{title}</h1>",
-        f"<p>{html.escape(lines.best_line(state))}<br>{html.escape(_counts(state))}</p>",
-        "<h2>Primary metric over the iterations</h2>",
-        _chart(state),
-        *(f"<h2>Tree, block {b}</h2>{_tree(state, b)}" for b in blocks),
-        "<h2>Iterations</h2>",
-        _table(state),
-        "<h2>Best nodes</h2>",
-        *_plots(paths, state),
-        "<h2>Working memory</h2>",
-        f"<pre>{html.escape(memory.render(state))}</pre>",
+    confirmed = "".join(
+        f"<h3>{text(stamp)}</h3><pre class=flat>{text(table)}</pre>" for stamp, table in read_tables(paths)
+    )
+    sections = [
+        ("metric", f"{state.contract.primary.name} over the iterations", chart(state)),
+        ("best", "The best against the start", report_tables.best_against_start(state)),
+        ("confirmed", "Confirmations on fresh seeds", confirmed or _no_confirmation(paths)),
+        *((f"block-{b}", _block_title(state, b), _block(paths, state, b, images)) for b in blocks),
+        ("changes", "Each node against its parent", report_tables.changes(state)),
+        ("failed", "Failed runs", report_tables.failures(state)),
+        ("preflight", "Preflight", report_tables.preflight(state)),
+        ("memory", "Working memory", f"<pre>{text(memory.render(state))}</pre>"),
     ]
-    head = f'<meta charset="utf-8"><title>{title}</title><style>{STYLE}</style>'
+    links = "".join(f'<a href="#{anchor}">{text(heading)}</a> ' for anchor, heading, _ in sections)
+    parts = [
+        f"<h1>{title}</h1><p>{text(state.contract.goal)}</p>",
+        f"<p>{text(lines.best_line(state))}<br>{text(_counts(state))}</p><nav>{links}</nav>",
+        *(f'<h2 id="{anchor}">{text(heading)}</h2>{body}' for anchor, heading, body in sections),
+    ]
+    head = (
+        f'<meta charset="utf-8"><meta http-equiv="Content-Security-Policy" content="{text(POLICY)}">'
+        f'<meta name="viewport" content="width=device-width"><title>{title}</title><style>{STYLE}</style>'
+    )
     return f"<!doctype html><html lang=en><head>{head}</head><body>{''.join(parts)}</body></html>\n"
 
 
@@ -86,118 +83,58 @@ def _counts(state: State) -> str:
     )
 
 
-def _colour(state: State, it: Iteration) -> str:
-    if it.final is None:
-        return OPEN
-    names = [rule.name for rule in state.contract.verdicts]
-    at = names.index(verdict(state, it))
-    return COLOURS[0] if at == 0 else COLOURS[2] if at == len(names) - 1 else COLOURS[1]
+def _no_confirmation(paths: Paths) -> str:
+    told = f"none yet: `make confirm EXP={paths.source.name}` trains the best again on seeds that nothing was chosen by"
+    return f"<p class=dim>{text(told)}</p>"
 
 
-def _chart(state: State) -> str:
-    """Return the metric of each run as a dot (replicates hollow) with the best mean so far as a line."""
+def _block_title(state: State, block: int) -> str:
+    regime = state.regime_name(block)
+    return f"Block {block}" + (f": {regime}" if regime else "")
+
+
+def _block(paths: Paths, state: State, block: int, images: Images) -> str:
+    parts = [_purpose(state, block), block_tree(state, block), report_tables.iterations(state, block)]
+    parts += [_node(paths, state, node, images) for node in _leaders(state, block)]
+    said = state.boundaries.get(block)
+    if said is not None:
+        rules = [f"{edit.op} {edit.strategy}: {edit.reason}" for edit in said.rules]
+        items = "".join(f"<li>{text(item)}</li>" for item in (*said.summary, *rules))
+        parts.append(f"<h3>What block {block} showed</h3><ul>{items}</ul>")
+    kept = _snapshot(paths, block)
+    if kept is not None:
+        parts.append(folded(f"Memory at the end of block {block}", f"<pre>{text(kept)}</pre>"))
+    return "".join(parts)
+
+
+def _purpose(state: State, block: int) -> str:
+    before = state.boundaries.get(block - 1)
+    if before is None:
+        return ""
+    return f"<p>Focus: {text(before.focus)}<br><span class=dim>{text(before.hypothesis)}</span></p>"
+
+
+def _snapshot(paths: Paths, block: int) -> str | None:
+    """Return the memory as it was at the end of a block, or None when there is no snapshot."""
+    try:
+        return read_file(paths.block(block) / "memory.md", MEMORY_LIMIT).decode(errors="replace")
+    except OSError:
+        return None
+
+
+def _leaders(state: State, block: int) -> list[Node]:
+    """Return the best nodes of a block, best first: the one that the engine calls best, then by the mean."""
+    rule, first = state.contract.primary, tree.best(state, block)
+    known = [s for s in tree.scores(state, block) if s.summary.mean is not None]
+    known.sort(key=lambda s: (first is None or s.node != first.id, -tree.reward(rule, s.summary.mean or 0.0)))
+    return [state.nodes[score.node] for score in known[:BEST_NODES]]
+
+
+def _node(paths: Paths, state: State, node: Node, images: Images) -> str:
     name = state.contract.primary.name
-    points = [(i, it, it.metric(name).value) for i, it in sorted(state.iterations.items())]
-    values = [v for _, _, v in points if v is not None]
-    if not values:
-        return "<p class=dim>no values yet</p>"
-    low, high = min(values), max(values)
-    pad = (high - low) * 0.08 or 0.05
-    low, high = low - pad, high + pad
-
-    def x(i: int) -> float:
-        return 60 + (WIDTH - 80) * (i - 0.5) / max(len(points), 1)
-
-    def y(v: float) -> float:
-        return 20 + 220 * (high - v) / (high - low)
-
-    shapes = [_axis(y, low, high, name)]
-    for i, it, value in points:
-        colour = _colour(state, it)
-        change = describe(state.contract, it.proposal.mutation)
-        shown = html.escape(f"iteration {i}: {metric_text(it.metric(name))}, {change}")
-        if value is None:
-            shapes.append(f'<text x="{x(i):.1f}" y="236" fill="{colour}">×<title>{shown}</title></text>')
-            continue
-        fill = "none" if it.proposal.mutation.kind == "replicate" else colour
-        shapes.append(
-            f'<circle cx="{x(i):.1f}" cy="{y(value):.1f}" r="4" fill="{fill}" stroke="{colour}" stroke-width="1.5">'
-            f"<title>{shown}</title></circle>"
-        )
-    return f'<svg viewBox="0 0 {WIDTH} 260" role="img">{"".join(shapes)}</svg><p class=dim>Hollow: replicates.</p>'
-
-
-def _axis(y: Callable[[float], float], low: float, high: float, name: str) -> str:
-    step = 10 ** math.floor(math.log10((high - low) / 2))
-    step = next(s for s in (step, 2 * step, 5 * step) if (high - low) / s <= 6)
-    tick, rows = math.ceil(low / step) * step, []
-    while tick <= high:
-        at = y(tick)
-        rows.append(
-            f'<line x1="55" x2="{WIDTH - 10}" y1="{at:.1f}" y2="{at:.1f}" stroke="#e4e8ec"/>'
-            f'<text x="50" y="{at + 4:.1f}" text-anchor="end" fill="#59636e">{tick:.3g}</text>'
-        )
-        tick += step
-    return "".join(rows) + f'<text x="55" y="12" fill="#59636e">{html.escape(name)}</text>'
-
-
-def _tree(state: State, block: int) -> str:
-    rows = lines.tree_lines(state, block)
-    if not rows:
-        return "<p class=dim>no nodes</p>"
-    shapes, at = [], {it.node: (20 + INDENT * depth, 18 + ROW * k) for k, (depth, it) in enumerate(rows)}
-    for _, it in rows:
-        x, y = at[it.node]
-        parent = state.nodes[it.node].parent
-        if parent in at:
-            px, py = at[parent]
-            shapes.append(f'<path d="M{px} {py + 7}V{y}H{x - 7}" fill="none" stroke="#afb8c1"/>')
-        colour = _colour(state, it)
-        label = html.escape(lines.node_line(state, 0, it))
-        shapes.append(f'<circle cx="{x}" cy="{y}" r="6" fill="{colour}"/><text x="{x + 14}" y="{y + 4}">{label}</text>')
-    width = max(WIDTH, max(x for x, _ in at.values()) + 620)
-    return f'<svg viewBox="0 0 {width} {18 + ROW * len(rows)}" role="img">{"".join(shapes)}</svg>'
-
-
-def _table(state: State) -> str:
-    head = "<tr><th>#<th>node<th>parent<th>strategy<th>change<th>result<th>observation</tr>"
-    rows = []
-    for i, it in sorted(state.iterations.items()):
-        node = state.nodes[it.node]
-        parent = "root" if node.parent is None else str(node.parent)
-        value = metric_text(it.metric(state.contract.primary.name)) if it.outcome == "ok" else str(it.outcome or "open")
-        said = it.reflection.observation if it.reflection else ""
-        change = describe(state.contract, it.proposal.mutation)
-        cells = [str(node.id), parent, it.proposal.strategy, change, value, said]
-        rows.append(f"<tr><td class=n>{i}" + "".join(f"<td>{html.escape(c)}" for c in cells) + "</tr>")
-    return f"<table>{head}{''.join(rows)}</table>"
-
-
-def _plots(paths: Paths, state: State) -> list[str]:
-    name = state.contract.primary.name
-    ranked = [s for b in range(1, state.block_of(max(state.last_iteration, 1)) + 1) for s in tree.scores(state, b)]
-    known = [s for s in ranked if s.summary.mean is not None]
-    rule = state.contract.primary
-    known.sort(key=lambda s: -tree.reward(rule, s.summary.mean or 0.0))
-    parts = []
-    for score in known[:BEST_NODES]:
-        summary = summarise(state, state.nodes[score.node], name)
-        attempts = len(state.iterations[score.node].attempts)
-        images = _images(paths.run(score.node, attempts))
-        parts.append(f"<h3>Node {score.node}: {name} {summary.mean:.4f} (n={summary.n})</h3>{images}")
-    return parts or ["<p class=dim>no results yet</p>"]
-
-
-def _images(run: RunPaths) -> str:
-    """Return the run's plots, of each kind the last, as embedded images."""
-    last: dict[Path, Path] = {}
-    for path in sorted(run.plots.rglob("*.png"), key=lambda p: (p.stat().st_mtime, p.name)):
-        stem = path.stem.split("_")[0]
-        if path.is_file() and not path.is_symlink() and path.stat().st_size <= IMAGE_LIMIT:
-            last[path.parent / stem] = path
-    tags = []
-    for path in last.values():
-        data = base64.b64encode(path.read_bytes()).decode()
-        shown = html.escape(str(path.relative_to(run.plots)))
-        tags.append(f'<img alt="{shown}" title="{shown}" src="data:image/png;base64,{data}">')
-    return "".join(tags)
+    found, run = summarise(state, node, name), best_run(paths, state, node)
+    error = f" ± {found.standard_error:.4f}" if found.standard_error is not None else ""
+    title = f"Plots of node {node.id}: {name} {found.mean:.4f}{error} (n={found.n}), run {run.root.name}"
+    drawn = images.of(run) or "<p class=dim>no plots</p>"
+    leader = tree.best(state, node.block)
+    return folded(title, drawn, shown=leader is not None and leader.id == node.id)

@@ -43,12 +43,19 @@ def test_the_best_is_run_on_fresh_seeds_and_draws_and_the_exploration_is_not_tou
     assert len({str(m) for m in metrics.values()}) == 2  # the toy's metric knows the training seed, not the draw
     table = (folder / "confirm.md").read_text()
     assert table in done.stdout
-    for number, run in enumerate(runs[:3], start=1):
-        assert f"| {number}   | {run['training_seed']}          |" in table and f"{metrics[number]:.4f}" in table
-    assert "| 4   | 1002          | 1002 (new) | crashed |" in table and "run 4: train ended with exit code 1" in table
-    mean = (metrics[1] + metrics[2]) / 2
-    line = next(line for line in table.splitlines() if line.startswith("| confirmed, same draw"))
-    assert f" {mean:.4f} " in line and "2 of 2" in line and "1 of 2 runs gave no result" in table
+    cells = {
+        row[0]: row[1:] for row in ([c.strip() for c in r.split("|")[1:-1]] for r in table.splitlines() if "|" in r)
+    }
+    assert cells[""][:4] == ["run 1", "run 2", "run 3", "run 4"]
+    assert cells["training seed"][:4] == ["1001", "1002", "1001", "1002"]
+    assert cells["draw"][:4] == ["42", "42", "1001", "1002"]
+    assert cells["outcome"][:4] == ["ok", "ok", "ok", "crashed"]
+    values = [metrics[1], metrics[2], metrics[3]]
+    mean, error = (values[0] + values[1]) / 2, abs(values[0] - values[1]) / 2
+    same = f"{mean:.4f} ± {error:.4f} (2)"
+    new = f"{values[2]:.4f} (1)"
+    assert cells["connectivity_R2"][:6] == [*(f"{v:.4f}" for v in values), "n/a", same, new]
+    assert "run 4: train ended with exit code 1" in table and "1 of 2 runs gave no result" in table
     assert len([p for p in (toy.out(home) / "data").iterdir() if len(p.name) == 16]) == 3
 
 
@@ -119,8 +126,9 @@ def rows(state, node, *values):
 
 def test_seeds_that_the_exploration_used_are_left_out(state):
     node = tree.best(state)
-    used = state.iterations[node.id].proposal
-    state.iterations[node.id].proposal = used.model_copy(update={"training_seed": 1002, "simulation_seed": 1001})
+    for number, seeds in ((node.id, {"training_seed": 1002}), (max(state.iterations), {"simulation_seed": 1001})):
+        it = state.iterations[number]
+        it.proposal = it.proposal.model_copy(update=seeds)
     runs = planned(state, node, 2)
     assert [r.training_seed for r in runs] == [1001, 1003, 1001, 1003]
     assert [r.simulation_seed for r in runs] == [42, 42, 1002, 1003]
@@ -146,4 +154,4 @@ def test_a_metric_without_a_value_is_shown_with_its_reason(state):
     node = tree.best(state)
     row = rows(state, node, 0.9)[0]
     odd = Row(row.proposal, True, "ok", "", {"connectivity_R2": Metric(value=None, reason="nan")}, 1.0)
-    assert "| ok      | nan" in render(state, node, [odd], 2)
+    assert "| connectivity_R2 | nan " in render(state, node, [odd], 2)
