@@ -114,6 +114,7 @@ def data_train_signal(  # noqa: C901 (one loop that can be read and edited alone
         optimizer_W = torch.optim.Adam(weights, lr=training.learning_rate_W_start, fused=True)
     schedule = (training.lr_scheduler, training.lr_scheduler_final, training.lr_scheduler_drops)
     schedule_others = schedule if training.lr_scheduler_scope == "all" else ("none", *schedule[1:])
+    scheduled = training.lr_scheduler != "none"
     scheduler = LambdaLR(optimizer, lambda step: rate_factor(step / (n_epochs * Niter), *schedule_others))
     scheduler_W = LambdaLR(optimizer_W, lambda step: rate_factor(step / (n_epochs * Niter), *schedule))
 
@@ -188,8 +189,9 @@ def data_train_signal(  # noqa: C901 (one loop that can be read and edited alone
             optimizer_W.step()
             if coeff_proximal > 0:
                 soft_threshold_(model.W, coeff_proximal * optimizer_W.param_groups[0]["lr"])
-            scheduler.step()
-            scheduler_W.step()
+            if scheduled:
+                scheduler.step()
+                scheduler_W.step()
 
             step += 1
             if step in moments:
