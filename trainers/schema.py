@@ -54,6 +54,11 @@ SIGNAL_METRICS: dict[str, MetricSpec] = {
     "support_recall": _r2(
         "Fraction of the true non-zero couplings that are told apart from zero, threshold as for support_precision."
     ),
+    "U_R2": _r2(
+        "Low-rank W: 1 - SSE/SST of what targets share, the left factor of the coupling cut to the true rank, rotated "
+        "onto the true one; no gauge counts."
+    ),
+    "V_R2": _r2("As U_R2 for the right factor: what sources share."),
     "one_step_R2": _r2(
         "1 - SSE/SST of du/dt on held-out frames (the last 10 %), variance taken around each neuron's mean."
     ),

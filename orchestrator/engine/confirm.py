@@ -279,7 +279,11 @@ def _mean_text(mean: float | None, error: float | None, n: int) -> str:
 
 
 def judgement(state: State, node: Node, rows: list[Row], same_draw: bool) -> str:
-    """Return one sentence: whether the exploration's figure holds on other training seeds, or on other draws."""
+    """Return one sentence: whether the exploration's figure holds on other training seeds, or on other draws.
+
+    The error is that of the difference: of the confirmation's mean, and of the exploration's own figure (its mean over
+    its runs, or one draw among others).
+    """
     rule = state.contract.primary
     what = "other training seeds" if same_draw else "other draws"
     values, tried = _values(rows, rule.name, same_draw), sum(row.same_draw == same_draw for row in rows)
@@ -287,12 +291,14 @@ def judgement(state: State, node: Node, rows: list[Row], same_draw: bool) -> str
     if found is None or own.mean is None:
         return f"- On {what}: no result ({tried} run(s) tried)."
     lost = f"; {tried - len(values)} of {tried} runs gave no result" if len(values) < tried else ""
-    floor = noise(state, rule.name, node.block).sd
-    spread = _error(values) if len(values) > 1 else floor
+    floor = noise(state, rule.name, node.block).sd if same_draw else None  # between draws it is not the noise
+    error = _error(values)
+    sd = error * math.sqrt(len(values)) if error is not None else floor
     gap = tree.reward(rule, own.mean) - tree.reward(rule, found)
-    if spread is None:
+    if sd is None:
         return f"- On {what}: {found:.4f}, the exploration {own.mean:.4f}; too few runs for a standard error{lost}."
-    error = math.hypot(spread, (floor if floor is not None else spread) / math.sqrt(own.n))
+    own_error = (sd if floor is None else floor) / math.sqrt(own.n) if same_draw else sd  # it is one draw
+    error = math.hypot(sd / math.sqrt(len(values)), own_error)
     holds = gap <= CONVINCING * error or gap <= 0.0
     word = "the figure holds" if holds else "the figure was too good"
     side = f"{abs(gap):.4f} {'below' if gap > 0 else 'above'}"

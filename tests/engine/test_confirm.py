@@ -1,5 +1,6 @@
 """Confirmations on the toy home: real processes, fresh seeds, an untouched journal."""
 
+import dataclasses
 import json
 import signal
 
@@ -105,6 +106,18 @@ def test_an_interrupt_cancels_the_run_and_leaves_what_is_finished(tmp_path):
     assert not toy.processes_of(toy.out(home))
 
 
+def test_a_run_that_outlives_a_killed_confirmation_is_stopped_before_the_folder_moves(tmp_path):
+    home = explored(tmp_path, 1, "--faults", "2=slow", "--epochs", "40")
+    process = toy.start(home, "confirm", "toy", "--runs", "1")
+    toy.wait_for(lambda: list((toy.out(home) / "confirm").glob("*/runs/0002-1/out/checkpoint.*")))
+    process.kill()
+    process.communicate()
+    assert toy.processes_of(toy.out(home))
+    assert toy.run(home, "explore", "toy", "--iterations", "1", "--fresh").returncode == 0
+    (ended,) = toy.out(home).parent.glob("out-*/confirm/*/runs/0002-1/exit.json")
+    assert json.loads(ended.read_text())["reason"] == "cancelled"
+
+
 # --- without processes ------------------------------------------------------------------------------------------------
 
 
@@ -148,6 +161,14 @@ def test_seeds_that_the_exploration_used_are_left_out(state):
 def test_the_judgement(state, values, words):
     node = tree.best(state)
     assert words in judgement(state, node, rows(state, node, *values), True)
+
+
+def test_on_new_draws_the_spread_between_draws_counts_and_one_is_too_few(state):
+    node = tree.best(state)
+    found = [dataclasses.replace(row, same_draw=False) for row in rows(state, node, 0.5, 0.9, 0.7)]
+    assert "the figure holds; the mean is 0.2000 below" in judgement(state, node, found, False)
+    assert "too few runs" in judgement(state, node, found[:1], False)
+    assert "no result (0 run(s) tried)" in judgement(state, node, found, True)
 
 
 def test_a_metric_without_a_value_is_shown_with_its_reason(state):

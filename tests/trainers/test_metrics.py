@@ -185,3 +185,30 @@ def test_the_learned_spectrum_has_no_gauge_and_the_unit_of_the_true_W(truth, per
     assert np.abs(m.spectra(2 * perfect["W"], perfect["lin_edge"], truth)[0]).max() == pytest.approx(2 * radius)
     flat = m.spectra(perfect["W"], np.ones_like(perfect["lin_edge"]), truth)[0]
     assert np.abs(flat).max() == pytest.approx(0.0)
+
+
+# --- low rank ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_factors_of_a_low_rank_W_are_told_up_to_gauge_and_rotation(truth, perfect):
+    rng = np.random.default_rng(0)
+    low = truth._replace(W=rng.normal(size=(10, 2)) @ rng.normal(size=(2, 10)))
+    right = low.coupling()
+    assert m.factors(right, perfect["lin_edge"], low, 2) == pytest.approx({"U_R2": 1.0, "V_R2": 1.0})
+    moved = m.factors(right / -3, perfect["lin_edge"] * -3 + 2, low, 2)
+    assert moved == pytest.approx({"U_R2": 1.0, "V_R2": 1.0})
+    noisy = [m.factors(right + sd * rng.normal(size=(10, 10)), perfect["lin_edge"], low, 2) for sd in (0.3, 3.0, 12.0)]
+    for name in ("U_R2", "V_R2"):
+        assert 1.0 > noisy[0][name] > noisy[1][name] > noisy[2][name] and noisy[0][name] > 0.95
+        untrained = m.factors(rng.normal(size=(10, 10)), perfect["lin_edge"], low, 2)
+        assert untrained[name] < 0.5
+
+
+def test_a_wrong_source_factor_lowers_V_alone(truth, perfect):
+    rng = np.random.default_rng(1)
+    left, sources = rng.normal(size=(10, 1)), rng.normal(size=(10, 1))
+    other = rng.normal(size=(10, 1))
+    other *= np.linalg.norm(sources) / np.linalg.norm(other)
+    low = truth._replace(W=left @ sources.T)
+    found = m.factors(left @ other.T * truth.params[0, 2], perfect["lin_edge"], low, 1)
+    assert found["U_R2"] > 0.99 and found["V_R2"] < 0.9

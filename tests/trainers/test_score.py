@@ -59,6 +59,8 @@ def test_log_and_result_agree_on_every_metric(run_dir, regime):
             assert text == spec.format % metric["value"] and math.isfinite(float(text))
     for name in ("cluster_accuracy", "cluster_accuracy_kmeans"):
         assert result["metrics"][name] == {"value": None, "reason": "one neuron type", "version": 1}
+    for name in ("U_R2", "V_R2"):
+        assert result["metrics"][name]["reason"] == "W is not of low rank"
     digest = hashlib.sha256((run_dir / "analysis.log").read_bytes()).hexdigest()
     assert result["analysis_log_sha256"] == digest
     assert result["data_fingerprint"] == json.loads((regime / "preflight.json").read_text())["fingerprint"]

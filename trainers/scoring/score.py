@@ -13,7 +13,7 @@ from trainers.errors import RefusedError
 from trainers.order import Order, read_order
 from trainers.schema import METRICS, MetricSpec
 from trainers.scoring import estimates
-from trainers.scoring.metrics import Truth, load_truth, score_estimate, spectra
+from trainers.scoring.metrics import Truth, factors, load_truth, score_estimate, spectra
 from trainers.yaml_io import write_text
 
 Value = tuple[float | None, str | None]
@@ -38,6 +38,9 @@ def score(run_dir: Path, data_dir: Path) -> dict[str, Any]:
     found |= {name: truth.activity[name] for name in ("effective_rank_90", "effective_rank_99", "spectral_radius")}
     eigenvalues = spectra(final["W"], final["lin_edge"], truth)
     found["spectral_radius_learned"] = float(abs(eigenvalues[0]).max())
+    rank = _rank(order)
+    if rank:
+        found |= factors(final["W"], final["lin_edge"], truth, rank)
     metrics = {name: _value(name, found.get(name), truth) for name in METRICS[order.system]}
     measured = time.monotonic()
     log = log_text(order, truth, preflight, trained, metrics)
@@ -102,9 +105,17 @@ def _shapes(truth: Truth) -> dict[str, tuple[int | None, ...]]:
             "heldout_du": truth.heldout_du.shape, "rollout_u": truth.rollout_u.shape}  # fmt: skip
 
 
+def _rank(order: Order) -> int:
+    """Return the rank of a low-rank W, 0 for any other."""
+    simulation = order.config.simulation.model_dump()
+    return int(simulation.get("connectivity_rank", 0)) if simulation["connectivity_type"] == "low_rank" else 0
+
+
 def _value(name: str, value: float | None, truth: Truth) -> Value:
     if name.startswith("cluster_accuracy") and truth.n_types == 1:
         return None, "one neuron type"
+    if value is None and name in ("U_R2", "V_R2"):
+        return None, "W is not of low rank"
     if value is None:
         full = name.startswith("support_") and "every entry of the true W may be non-zero"
         return None, full or "not measured"
@@ -147,7 +158,7 @@ def log_text(order: Order, truth: Truth, preflight: dict[str, Any], trained: dic
         "--- connectivity ---",
         *map(line, ("cluster_accuracy", "cluster_accuracy_kmeans", "connectivity_R2", "connectivity_R2_strict",
                     "connectivity_slope", "sign_agreement", "support_AUC", "support_precision", "support_recall",
-                    "spectral_radius_learned", "final_loss")),
+                    "U_R2", "V_R2", "spectral_radius_learned", "final_loss")),
         "--- limits of these data ---",
         *limits("ceiling", "ceiling", "connectivity_R2", "one_step_R2"),
         *limits("ceiling", "ceiling", *rollout, "kinograph_R2"),  # the true W rolled out as the model is
