@@ -28,26 +28,22 @@ def contradictions(draft: InstructionDraft, *, compiled: bool = False) -> tuple[
 def wishes_against_frozen(draft: InstructionDraft) -> _Found:
     """User instructions that ask for another value of something frozen."""
     whole = [f for f in draft.frozen if f.section == "simulation"]
+    stated = dict(_ASSIGNED.findall(draft.goal.text)) if draft.goal else {}
+    metrics = {word for m in draft.metrics for word in (m.name, *m.aliases)}
     for wish in draft.user_instructions:
-        for name, word in _ASSIGNED.findall(wish.text):
-            value = word.rstrip(".")
+        asked = [(name, word.rstrip(".")) for name, word in _ASSIGNED.findall(wish.text)]
+        of_system = not stated or any(
+            name in stated for name, _ in asked
+        )  # a name beside one of the system's is its too
+        for name, value in asked:
             key = next((k for k in draft.keys if k.name == name), None)
             by = next((f.line for f in draft.frozen if name in f.keys), None)
             if key is not None and key.level == "frozen" and str(key.default) != value:
                 by = key.line
-            elif key is None and by is None and whole and name not in whole[-1].exceptions:
-                by = _unless_stated(draft, name, value)
+            elif key is None and by is None and whole and name not in (*whole[-1].exceptions, *metrics):
+                by = whole[0].line if of_system and stated.get(name, "").strip(".") != value else None
             if by is not None:
                 yield wish.line, f"user instructions ask for {name} = {value}, which line {by} freezes"
-
-
-def _unless_stated(draft: InstructionDraft, name: str, value: str) -> int | None:
-    """The line that freezes `simulation`, unless the goal states just this value of a key that is listed nowhere."""
-    stated = dict(_ASSIGNED.findall(draft.goal.text)) if draft.goal else {}
-    metrics = {word for m in draft.metrics for word in (m.name, *m.aliases)}
-    if name in metrics or stated.get(name, "").strip(".") == value:
-        return None
-    return next(f.line for f in draft.frozen if f.section == "simulation")
 
 
 def misplaced(draft: InstructionDraft) -> _Found:

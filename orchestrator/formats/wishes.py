@@ -34,6 +34,7 @@ _BARE = re.compile(
     rf"(?:^|\b(?:for|between|and|or|vs\.?|versus|against|at|to|from|both|regimes?)\s+|,\s*)({rules.NUMBER})"
     r"(?=\s*(?:$|[,.;:)]|and\b|or\b|vs\b|versus\b|against\b|regimes?\b|systems?\b|neurons?\b))"
 )
+_NEVER = re.compile(r"\b(?:do not|don't|never|avoid|without)\b", re.I)
 _NOT = re.compile(r"\b(?:do not|don't|never|avoid|without|keep|hold|fix|freeze|not)\b", re.I)
 
 
@@ -83,14 +84,15 @@ def _ask(name: str, sign: str, text: str, start: int, at: int, known: KeySchema 
     pair = _BRACKETED.match(text, at) or _RANGE.match(text, at)
     if pair and (" and " not in pair[0] or sign == "between"):
         low, high = float(pair.groups()[-2]), float(pair.groups()[-1])
-        return Ask(name, (), low, high, start, pair.end(), known) if low <= high else None
+        return Ask(name, (), min(low, high), max(low, high), start, pair.end(), known)
     listed = _LIST.match(text, at)
     if listed and not listed[2]:
         words = [w.rstrip(".") for w in re.split(r",\s+(?:and\s+|or\s+)?|\s+and\s+|\s+or\s+", listed[1])]
         values = tuple(known.typed(rules.value(w)) if known else rules.value(w) for w in words)
         return Ask(name, values, None, None, start, listed.end(1), known)
     word = _WORD.match(text, at)
-    if word and not listed and known is not None and known.type == "str" and sign in ("=", ":"):
+    said = sign == "=" or (sign == ":" and known is not None and known.fault(word[0] if word else "") is None)
+    if word and not listed and known is not None and known.type == "str" and said:
         return Ask(name, (word[0],), None, None, start, word.end(), known)
     return None
 
@@ -184,7 +186,7 @@ def _instruction(
 ) -> UserInstruction:
     text, where = plain(item.text), work.draft.where(item.line)
     asks = [a for a in asked(work, text) if _of_simulation(a) or (a.known is None and work.metric(a.name) is None)]
-    groups = [*_groups(asks, text), *([a] for a in _bare(text, asks, named))]
+    groups = [] if _NEVER.search(text) else [*_groups(asks, text), *([a] for a in _bare(text, asks, named))]
     systems = found or (RegimeRule(name=""),)
 
     def fits(group: list[Ask], rule: RegimeRule) -> bool:

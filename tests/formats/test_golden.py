@@ -60,7 +60,11 @@ def test_sparse_gnn_compiles_without_a_word():
 
 
 def test_the_template_compiles():
-    assert ours(ROOT / "instructions" / "TEMPLATE.md").stops == ()
+    compiled = ours(ROOT / "instructions" / "TEMPLATE.md")
+    assert compiled.problems == ()
+    found = compiled.contract
+    assert (len(found.strategies), len(found.diagnosis), found.gap.minuend) == (3, 2, "test_pearson_100")
+    assert all(r.known and not r.assumed for r in found.strategies)
 
 
 def seed_of_sparse(extra="", front=""):

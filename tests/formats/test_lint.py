@@ -50,6 +50,15 @@ def test_contradictions_of_sparse_gnn():
     ]
 
 
+@pytest.mark.parametrize(
+    ("wish", "found"), [("n_neurons = 200 rank = 3.", 2), ("set hidden_dim = 32", 0), ("connectivity_R2 = 0.9", 0)]
+)
+def test_wishes_of_a_file_alone(wish, found):
+    text = INSTRUCTION.replace("Recover W.", "Recover W (n_neurons=100).") + f"\n## User instructions\n\n- {wish}\n"
+    assert len(contradictions(read(text))) == found
+    assert contradictions(read(text), compiled=True) == ()
+
+
 def test_contradictions_of_metabolism_stoichiometry():
     draft = read_instruction((GOLDEN / "metabolism_stoichiometry.md").read_text(encoding="utf-8"), "m.md")
     assert [(int(p.where.rpartition(":")[2]), p.text) for p in contradictions(draft)] == [

@@ -1,4 +1,6 @@
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from orchestrator.core.mutation import check_value
 from orchestrator.errors import RefusedError
@@ -39,6 +41,8 @@ def read(*items, **parts):
         ("try n_neurons=400", (), ("n_neurons=400",)),
         ("try n_neurons=1", (), ("n_neurons=1",)),
         ("compare n_neurons=100 and n_neurons=200 low_rank=20 regimes", ("n100",), ("low_rank=20",)),
+        ("keep n_neurons = 100", ("n100",), ()),
+        ("never go to n_neurons = 400", (), ()),
         ("aim for connectivity_R2 = 0.99", (), ()),
         ("Be careful with the 3 noisy runs", (), ()),
     ],
@@ -77,6 +81,7 @@ def test_front_matter_maps_a_spelling():
         ("set hidden_dim = 32", "graph_model.hidden_dim", 1, 4096, (64, 32)),
         ("set hidden_dim = 32, 128 or 256", "graph_model.hidden_dim", 1, 4096, (64, 32, 128, 256)),
         ("hidden_dim between 32 and 128", "graph_model.hidden_dim", 32, 128, ()),
+        ("reduce hidden_dim from 64 to 32", "graph_model.hidden_dim", 32, 64, ()),
         ("hidden_dim in [128, 256]", "graph_model.hidden_dim", 64, 256, ()),
         ("coeff_W_L1: 1E-6 to 1E-2", "training.coeff_W_L1", 0.0, 1e-2, ()),
         ("coeff_W_L1: 1E-6–1E-2", "training.coeff_W_L1", 0.0, 1e-2, ()),
@@ -147,3 +152,17 @@ def test_none_yet_is_nothing():
     assert build(instruction=text).contract.user_instructions == ()
     text = text.replace("None yet.", "First of all:")
     assert [u.text for u in build(instruction=text).contract.user_instructions] == ["First of all: Write wishes here."]
+
+
+words = st.sampled_from(
+    ["n_neurons", "hidden_dim", "lr_W", "loss", "seed", "=", ":", " ", "to", "and", ", ", "[", "]", "–", "1e999", "nan",
+     "-", ".", "5", "200", "08", "1E-3", "mse", "true", "between", "from", "`", "|"]
+)  # fmt: skip
+
+
+@settings(max_examples=80)
+@given(st.lists(words | st.text(max_size=3), max_size=14))
+def test_any_item_is_honoured_or_told(parts):
+    compiled, _ = wished("x " + "".join(parts).replace("\n", " "), regimes=REGIMES)
+    for rule in compiled.contract.keys if compiled.contract else ():
+        check_value(rule, rule.start)
