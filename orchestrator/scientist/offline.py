@@ -4,8 +4,8 @@ A block begins with its baseline. Then, for each iteration, the first of these t
 
 1. every `replicate_every` iterations another run of the leader at a new training seed;
 2. the action of the first row of the strategy table that holds (`core.strategy`, `scientist.actions`). A row is
-   followed when the two proposals before it (replicates of 1 left out) were plain steps, so that the search for a better
-   node goes on in between; rows about safety are always followed. Probes and further runs of the best node, the
+   followed when the two proposals before it (replicates of 1 left out) were plain steps, so that the search for a
+   better node goes on in between; rows about safety are always followed. Probes and further runs of the best node, the
    replicates of 1 included, take at most a third of a block;
 3. a step from the node with the highest UCB (`scientist.policy`).
 
