@@ -5,7 +5,7 @@ The self-check of the seed documents, each with the row that answers it:
 - branching rate below 20 %: `explore` is added, or needs one success less;
 - improvement rate below 30 %: `exploit-tighten` is added, or holds from a higher rate on;
 - a plateau of three iterations or more: `forced-branch` is added, or its tolerance is set to three noise standard
-  deviations (rounded up to two digits), or, where it is that already or noise is not measured, it needs an idea less;
+  deviations (at least 0.003, rounded up to two digits), or, where it is that already or noise is not measured, it needs an idea less;
 - more than four consecutive mutations of one key: `switch-dimension` is added, or needs one mutation less.
 
 When none of the four changes anything, the one edit is forced-branch's tolerance; when noise is not measured, or the
@@ -23,7 +23,7 @@ from orchestrator.core import strategy, tree
 from orchestrator.core.contract import StrategyRule
 from orchestrator.core.mutation import number
 from orchestrator.core.records import Boundary, RuleEdit
-from orchestrator.core.scene import Scene
+from orchestrator.core.scene import LEAST, Scene
 from orchestrator.core.state import State
 from orchestrator.core.stats import noise, summarise
 from orchestrator.core.strategy_kinds import kind_of
@@ -183,7 +183,7 @@ def _branch(state: State, block: int, reason: str) -> RuleEdit | None:
     row = _row(state, "forced-branch")
     if row is None:
         sd = noise(state, state.contract.primary.name, block).sd
-        within = strategy.three_sd(sd) if sd else 0.05
+        within = 0.05 if sd is None else strategy.three_sd(max(sd, LEAST))
         return _add(
             "forced-branch", f"R2 within {within:g} for 3+ iterations", "Second-highest UCB, another key", reason
         )
@@ -204,11 +204,14 @@ def _tolerance(state: State, block: int, row: StrategyRule, reason: str) -> Rule
     """Return forced-branch with a tolerance of three noise sd, or None when noise is unknown or it is that already."""
     name = row.metric or state.contract.primary.name
     found = noise(state, name, block)
-    within = strategy.three_sd(found.sd or 0.0)
-    if not within or "within" not in row.numbers:
+    if found.sd is None or "within" not in row.numbers:
         return None
+    within = strategy.three_sd(max(found.sd, LEAST))
     text = f"{row.metric or 'R2'} within {within:g} for {int(row.numbers['count'])}+ iterations"
-    told = f"three noise standard deviations of {name} are {within:g} (sd {found.sd:.4f}, {found.degrees} d.o.f.)"
+    told = (
+        f"three noise standard deviations of {name}, at least {3 * LEAST:g}, are {within:g} (sd {found.sd:.2g}, "
+        f"{found.degrees} d.o.f.)"
+    )
     return _change(row, text, f"{reason}; {told}" if reason else told)
 
 

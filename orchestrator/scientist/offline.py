@@ -59,7 +59,7 @@ class OfflineScientist:
             reflections=tuple(learned.reflect(state, it, leader) for it in state.unreflected),
             proposals=tuple(proposals),
             emerging=tuple(learned.emerging(state)),
-            principles=learned.principles(state),
+            principles=learned.principles(state) if state.unreflected else (),
             acknowledged=learned.acknowledged(state),
             boundary=boundary(state),
         )
