@@ -97,7 +97,7 @@ class Driver:
                 break
 
     def put(self, value=None, *, parent=None, changes=(), strategy="exploit", code="tree", seeds=(7, 42), of=None,
-            metrics=None, outcome="ok"):  # fmt: skip
+            metrics=None, outcome="ok", idle=None):  # fmt: skip
         """Propose and end one iteration by hand; return its number.
 
         Args:
@@ -110,6 +110,7 @@ class Driver:
             of: node of which it is a replicate.
             metrics: other metrics, by name.
             outcome: of the run.
+            idle: keys that could not act, with the reason.
         """
         state = self.state
         iteration = state.last_iteration + 1
@@ -134,5 +135,12 @@ class Driver:
         found = {name: Metric(value=v) for name, v in (metrics or {}).items()}
         if value is not None:
             found["connectivity_R2"] = Metric(value=value)
-        self.end(iteration, outcome=outcome, metrics=found)
+        self.end(iteration, outcome=outcome, metrics=found, keys_idle=idle or {})
         return iteration
+
+    def ended(self):
+        """Take the offline scientist's turn that ends a block."""
+        turn = OfflineScientist().propose(self.state, 0)
+        assert turn.boundary is not None
+        self.add(Turned(turn=turn))
+        return turn.boundary

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from orchestrator.core import configs
 from orchestrator.core.contract import KeyRule
@@ -116,11 +116,20 @@ def _failure_probe(desk: Desk, trigger: Trigger) -> Iterator[Draft]:
     if node is None:
         return
     name = desk.state.contract.primary.name
-    for rule in desk.by_trials(desk.rules(node)):
+    own = own_key(desk, node)
+    for rule in sorted(desk.by_trials(desk.rules(node)), key=lambda r: r.key != own):
         old = configs.get(node.config, rule.key)
-        for end in range_ends(rule, old):
+        ahead = desk.state.iterations[node.id].proposal.mutation.changes
+        for end in _ahead_first(range_ends(rule, old), ahead[0] if ahead and rule.key == own else None):
             text = f"at the end of its range {name} is no longer where the streak has it"
             yield draft(desk, node, Change(key=rule.key, old=old, new=end), _of(node), text)
+
+
+def _ahead_first(ends: list[Any], change: Change | None) -> list[Any]:
+    """Return the ends of a range with the one that a step was heading for first."""
+    if change is None or isinstance(change.new, str):
+        return ends
+    return sorted(ends, key=lambda e: (e > change.new) != (change.new > change.old))
 
 
 def _explore(desk: Desk, trigger: Trigger) -> Iterator[Draft]:

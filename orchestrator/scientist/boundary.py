@@ -5,7 +5,7 @@ The self-check of the seed documents, each with the row that answers it:
 - branching rate below 20 %: `explore` is added, or needs one success less;
 - improvement rate below 30 %: `exploit-tighten` is added, or holds from a higher rate on;
 - a plateau of three iterations or more: `forced-branch` is added, or its tolerance is set to three noise standard
-  deviations (rounded up to two digits), or, where it is that already or noise is not measured, it needs an idea less;
+  deviations (at least 0.003, rounded up to two digits), or, where it is that already or noise is not measured, it needs an idea less;
 - more than four consecutive mutations of one key: `switch-dimension` is added, or needs one mutation less.
 
 When none of the four changes anything, the one edit is forced-branch's tolerance; when noise is not measured, or the
@@ -23,7 +23,7 @@ from orchestrator.core import strategy, tree
 from orchestrator.core.contract import StrategyRule
 from orchestrator.core.mutation import number
 from orchestrator.core.records import Boundary, RuleEdit
-from orchestrator.core.scene import Scene
+from orchestrator.core.scene import LEAST, Scene
 from orchestrator.core.state import State
 from orchestrator.core.stats import noise, summarise
 from orchestrator.core.strategy_kinds import kind_of
@@ -101,9 +101,14 @@ def rule_edits(state: State, block: int) -> list[RuleEdit]:
     if not state.contract.strategies:
         return []
     removed = _removals(state)
-    room = MAX_ROWS - len(state.strategies) + len(removed) > 0
-    edits = [e for e in _self_check(state, block, room) if e is not None]
-    return [*removed, *(edits or _one_edit(state, block, room))]
+    room = MAX_ROWS - len(state.strategies) + len(removed)
+    for edits in (list(_self_check(state, block)), _one_edit(state, block)):
+        made = [e for e in edits if e is not None]
+        added = [e for e in made if e.op == "add"][:room]
+        made = [e for e in made if e.op != "add" or e in added]
+        if made:
+            return [*removed, *made]
+    return removed
 
 
 def _removals(state: State) -> list[RuleEdit]:
@@ -114,23 +119,23 @@ def _removals(state: State) -> list[RuleEdit]:
     return [RuleEdit(op="remove", strategy=name, reason=reason) for name in strategy.stale(state)]
 
 
-def _self_check(state: State, block: int, room: bool) -> Iterator[RuleEdit | None]:
+def _self_check(state: State, block: int) -> Iterator[RuleEdit | None]:
     scene = Scene(state, block)
     branching, improvement = strategy.rates(state, block)
     if branching is not None and branching < LOW_BRANCHING:
         reason = f"branching rate {branching:.0%} in block {block} (below {LOW_BRANCHING:.0%})"
-        yield _explore(state, reason, room)
+        yield _explore(state, reason)
     if improvement is not None and improvement < LOW_IMPROVEMENT:
         reason = f"improvement rate {improvement:.0%} in block {block} (below {LOW_IMPROVEMENT:.0%})"
-        yield _tighten(state, reason, room)
+        yield _tighten(state, reason)
     flat = _longest_plateau(state, scene)
     if len(flat) >= PLATEAU:
         reason = f"plateau of {len(flat)} ideas in block {block}: iterations {listed(flat)}"
-        yield _branch(state, block, reason, room)
+        yield _branch(state, block, reason)
     same = _longest_streak(scene)
     if len(same) > LONG_STREAK:
         reason = f"iterations {listed(same)} of block {block} all changed one key"
-        yield _switch(state, reason, room)
+        yield _switch(state, reason)
 
 
 def _row(state: State, name: str) -> StrategyRule | None:
@@ -142,8 +147,8 @@ def _row(state: State, name: str) -> StrategyRule | None:
     return None
 
 
-def _add(name: str, condition: str, action: str, reason: str, room: bool) -> RuleEdit | None:
-    return RuleEdit(op="add", strategy=name, condition=condition, action=action, reason=reason) if room else None
+def _add(name: str, condition: str, action: str, reason: str) -> RuleEdit:
+    return RuleEdit(op="add", strategy=name, condition=condition, action=action, reason=reason)
 
 
 def _change(row: StrategyRule, condition: str, reason: str) -> RuleEdit | None:
@@ -153,12 +158,10 @@ def _change(row: StrategyRule, condition: str, reason: str) -> RuleEdit | None:
     return RuleEdit(op="change", strategy=row.name, condition=condition, action=row.action, reason=reason)
 
 
-def _explore(state: State, reason: str, room: bool) -> RuleEdit | None:
+def _explore(state: State, reason: str) -> RuleEdit | None:
     row = _row(state, "explore")
     if row is None:
-        return _add(
-            "explore", "n_iter_block/4 consecutive successes", "Select a node outside the recent chain", reason, room
-        )
+        return _add("explore", "n_iter_block/4 consecutive successes", "Select a node outside the recent chain", reason)
     share = math.ceil(row.numbers.get("block_fraction", 0.25) * state.n_iter_block)
     now = int(row.numbers.get("count", max(1, share)))
     if now <= LEAST_COUNT:
@@ -167,22 +170,22 @@ def _explore(state: State, reason: str, room: bool) -> RuleEdit | None:
     return _change(row, f"{now - 1}+ consecutive {level}", f"{reason}: one success less is waited for")
 
 
-def _tighten(state: State, reason: str, room: bool) -> RuleEdit | None:
+def _tighten(state: State, reason: str) -> RuleEdit | None:
     row = _row(state, "exploit-tighten")
     action = "Keep the best config, mutate secondary keys in small steps"
     if row is None:
-        return _add("exploit-tighten", "improvement rate < 30% in block", action, reason, room)
+        return _add("exploit-tighten", "improvement rate < 30% in block", action, reason)
     below = min(0.8, row.numbers["below"] + 0.1)
     return _change(row, f"improvement rate < {below:.0%} in block", f"{reason}: exploitation starts at a higher rate")
 
 
-def _branch(state: State, block: int, reason: str, room: bool) -> RuleEdit | None:
+def _branch(state: State, block: int, reason: str) -> RuleEdit | None:
     row = _row(state, "forced-branch")
     if row is None:
         sd = noise(state, state.contract.primary.name, block).sd
-        within = strategy.three_sd(sd) if sd else 0.05
+        within = 0.05 if sd is None else strategy.three_sd(max(sd, LEAST))
         return _add(
-            "forced-branch", f"R2 within {within:g} for 3+ iterations", "Second-highest UCB, another key", reason, room
+            "forced-branch", f"R2 within {within:g} for 3+ iterations", "Second-highest UCB, another key", reason
         )
     kind = kind_of(row.name, row.condition)
     if kind is not None and kind.variant == "converged":
@@ -201,34 +204,35 @@ def _tolerance(state: State, block: int, row: StrategyRule, reason: str) -> Rule
     """Return forced-branch with a tolerance of three noise sd, or None when noise is unknown or it is that already."""
     name = row.metric or state.contract.primary.name
     found = noise(state, name, block)
-    within = strategy.three_sd(found.sd or 0.0)
-    if not within or "within" not in row.numbers:
+    if found.sd is None or "within" not in row.numbers:
         return None
+    within = strategy.three_sd(max(found.sd, LEAST))
     text = f"{row.metric or 'R2'} within {within:g} for {int(row.numbers['count'])}+ iterations"
-    told = f"three noise standard deviations of {name} are {within:g} (sd {found.sd:.4f}, {found.degrees} d.o.f.)"
+    told = (
+        f"three noise standard deviations of {name}, at least {3 * LEAST:g}, are {within:g} (sd {found.sd:.2g}, "
+        f"{found.degrees} d.o.f.)"
+    )
     return _change(row, text, f"{reason}; {told}" if reason else told)
 
 
-def _switch(state: State, reason: str, room: bool) -> RuleEdit | None:
+def _switch(state: State, reason: str) -> RuleEdit | None:
     row = _row(state, "switch-dimension")
     if row is None:
-        return _add("switch-dimension", "4+ consecutive mutations of one key", "Change another key", reason, room)
+        return _add("switch-dimension", "4+ consecutive mutations of one key", "Change another key", reason)
     now = int(row.numbers["count"])
     if now <= LEAST_COUNT:
         return None
     return _change(row, f"{now - 1}+ consecutive mutations of one key", f"{reason}: one mutation less is waited for")
 
 
-def _one_edit(state: State, block: int, room: bool) -> list[RuleEdit]:
+def _one_edit(state: State, block: int) -> list[RuleEdit]:
     """Return the one edit of a block whose self-check changes nothing."""
     row = _row(state, "forced-branch")
     made = _tolerance(state, block, row, "") if row is not None else None
-    if made is None:
-        made = _exploit(state, block, room)
-    return [made] if made is not None else []
+    return [made or _exploit(state, block)]
 
 
-def _exploit(state: State, block: int, room: bool) -> RuleEdit | None:
+def _exploit(state: State, block: int) -> RuleEdit:
     row = _row(state, "exploit")
     gained = max(steps(state, block), key=lambda s: (s.gain, -s.node), default=None)
     if gained is None or gained.gain <= 0:
@@ -238,7 +242,7 @@ def _exploit(state: State, block: int, room: bool) -> RuleEdit | None:
         first = f"; {key} first (block {block})"
         reason = f"{key} gained most in block {block}: {gained.difference:+.4f} (iter {gained.node})"
     if row is None:
-        return _add("exploit", "Default", f"Highest UCB node{first}", reason, room)
+        return _add("exploit", "Default", f"Highest UCB node{first}", reason)
     plain = re.sub(r"; \w+ first \(block \d+\)| \(kept after block \d+\)", "", row.action)
     action = f"{plain}{first}" if first else f"{plain} (kept after block {block})"
     return RuleEdit(op="change", strategy=row.name, condition=row.condition, action=action, reason=reason)

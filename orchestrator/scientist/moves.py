@@ -17,6 +17,8 @@ from orchestrator.core.records import Change, Config, Record
 Direction = Literal["up", "down", "other"]
 STEPS = (1.0, 0.5)
 """Whole steps first, then half steps."""
+FINE_STEPS = (0.25, 0.125)
+"""When no node has a whole or half step left."""
 LEAST_DECADES = 0.5
 
 

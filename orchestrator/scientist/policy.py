@@ -20,7 +20,7 @@ from orchestrator.core.mutation import describe
 from orchestrator.core.records import Change, Mutation, Proposal
 from orchestrator.core.state import Node
 from orchestrator.scientist.desk import Desk, Draft
-from orchestrator.scientist.moves import STEPS, Direction, Move, key_moves, wider_side
+from orchestrator.scientist.moves import FINE_STEPS, STEPS, Direction, Move, key_moves, wider_side
 
 
 def baseline(desk: Desk) -> Proposal:
@@ -57,11 +57,13 @@ def replicate(desk: Desk) -> Proposal | None:
 
 def default(desk: Desk) -> Iterator[Draft]:
     """Yield steps from the nodes, highest UCB first."""
-    for score in tree.scores(desk.state, desk.block):
-        node = desk.state.nodes[score.node]
-        rule = f"highest UCB among nodes with an untried move ({score.ucb:.3f})" if score.ucb else "no score"
-        for move in moves(desk, node):
-            yield draft(desk, node, move.change, rule)
+    scores = tree.scores(desk.state, desk.block)
+    for steps in (STEPS, FINE_STEPS):
+        for score in scores:
+            node = desk.state.nodes[score.node]
+            shown = f" ({score.ucb:.3f})" if score.ucb is not None else ": no node has a result"
+            for move in moves(desk, node, steps):
+                yield draft(desk, node, move.change, f"highest UCB among nodes with an untried move{shown}")
 
 
 def draft(desk: Desk, node: Node, change: Change, rule: str, expected: str = "") -> Draft:
@@ -76,11 +78,11 @@ def draft(desk: Desk, node: Node, change: Change, rule: str, expected: str = "")
     return Draft(node=node.id, changes=(change,), rule=rule, hypothesis=f"{text}: {expected}")
 
 
-def moves(desk: Desk, node: Node) -> Iterator[Move]:
+def moves(desk: Desk, node: Node, steps: tuple[float, ...] = STEPS) -> Iterator[Move]:
     """Yield the moves from a node in the order of preference of the module's docstring."""
     rules = desk.rules(node)
     own, effect = own_key(desk, node), desk.scene.effect(node)
-    for step in STEPS:
+    for step in steps:
         yield from _own_moves(desk, rules, node, step)
         if effect == "degraded":
             continue  # a step that made things worse is turned back, or another parent is chosen

@@ -94,3 +94,33 @@ def test_a_wrong_derivation_is_refused(driver):
 )  # fmt: skip
 def test_numbers_are_spelled_as_the_instructions_spell_them(value, text):
     assert mutation.number(value) == text
+
+
+def recombined(driver, *changes, second=3):
+    kind = Mutation(kind="config", changes=changes, second_parent=second)
+    config = configs.apply(driver.state.nodes[2].config, changes)
+    made = proposal(driver)
+    return made.model_copy(
+        update={"iteration": 4, "parent": 2, "base": 2, "mutation": kind, "config_sha": configs.idea_sha(config)}
+    )
+
+
+@pytest.fixture
+def parents(driver):
+    driver.put(0.6, parent=1, changes=[(LR, 1e-2)])
+    driver.put(0.7, parent=1, changes=[(BATCH, 16), ("training.coeff_W_L1", 1e-4)])
+    return driver
+
+
+def test_a_recombination_may_change_more_keys_than_a_step_and_names_its_second_parent(parents):
+    made = recombined(parents, change(BATCH, 8, 16), change("training.coeff_W_L1", 1e-5, 1e-4))
+    mutation.check(parents.state, made)
+    text = "batch_size: 8 -> 16, coeff_W_L1: 1E-5 -> 1E-4 (recombined with node 3)"
+    assert mutation.describe(parents.state.contract, made.mutation) == text
+
+
+def test_a_recombination_takes_values_of_its_second_parent_only(parents):
+    with pytest.raises(RefusedError, match="node 3, the second parent, has 16"):
+        mutation.check(parents.state, recombined(parents, change(BATCH, 8, 32)))
+    with pytest.raises(RefusedError, match="second_parent=9 refused: no such node"):
+        mutation.check(parents.state, recombined(parents, change(BATCH, 8, 16), second=9))
