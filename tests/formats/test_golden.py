@@ -47,14 +47,19 @@ def test_sparse_gnn_compiles_without_a_word():
     compiled = ours(ROOT / "instructions" / "sparse_gnn.md")
     assert [p.text for p in compiled.problems if "the short horizon is used" not in p.text] == []
     found = compiled.contract
-    assert [k.key for k in found.keys if k.level == "free"] == [
+    free = [k.key for k in found.keys if k.level == "free"]
+    assert free[:13] == [
         f"training.{name}"
         for name in (
             "learning_rate_W_start", "learning_rate_start", "learning_rate_embedding_start", "batch_size",
             "coeff_edge_diff", "coeff_W_L1", "n_epochs_init", "first_coeff_L1", "training_single_type",
+            "recurrent_training", "time_step", "noise_recurrent_level", "recurrent_training_start_epoch",
         )
     ]  # fmt: skip
-    assert not any(k.level != "frozen" for k in found.keys if not k.key.startswith("training."))
+    assert len(free) == 26 and not any(k.startswith("simulation.") for k in free)
+    assert [r.name for r in found.regimes] == ["sparse-100", "sparse-200", "low-rank-100", "low-rank-200"]
+    assert found.user_instructions[0].regimes == tuple(r.name for r in found.regimes)
+    assert all(row.known for row in found.strategies)
     assert (found.start["claude"]["n_iter_block"], len(found.block_focus)) == (12, 4)
     assert len(found.log_metrics) == 8 and len(found.log_activity) == 2
 
