@@ -358,14 +358,12 @@ def figures(text: Text, notes: Notes) -> list[LineOf]:
 
 
 def user_instructions(text: Text, notes: Notes) -> list[LineOf]:
-    """Return the list items and paragraphs under "User instructions"; what starts with "None yet." is nothing."""
-    found = []
-    for block in text.blocks:
-        if isinstance(block, Paragraph | Item) and under(block, "user instructions"):
-            notes.use(block)
-            if not _NONE_YET.match(block.text) and not (isinstance(block, Paragraph) and block.label):
-                found.append(LineOf(text=block.text, line=block.line))
-    return found
+    """Return the list items under "User instructions", or the paragraphs where it has no list; "None yet." is none."""
+    blocks = [b for b in text.blocks if isinstance(b, Paragraph | Item) and under(b, "user instructions")]
+    for block in blocks:
+        notes.use(block)
+    items = [b for b in blocks if isinstance(b, Item)] or blocks
+    return [LineOf(text=b.text, line=b.line) for b in items if not _NONE_YET.match(b.text)]
 
 
 def memory(text: Text) -> list[LineOf]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from orchestrator.core import configs
@@ -31,7 +31,7 @@ _LIST = re.compile(rf"({_ONE}(?:(?:,\s+(?:and\s+|or\s+)?|\s+and\s+|\s+or\s+){_ON
 _WORD = re.compile(r"[A-Za-z]\w*")
 _JOINED = re.compile(r"\s*(?:,|&|\+|with|at)?\s*")
 _BARE = re.compile(
-    rf"(?:^|\b(?:for|between|and|or|vs\.?|versus|against|at|to|from|both|regimes?)\s+|,\s*)({rules.NUMBER})"
+    rf"(?:^|\b(?:for|of|between|and|or|vs\.?|versus|against|at|to|from|both|regimes?)\s+|,\s*)({rules.NUMBER})"
     r"(?=\s*(?:$|[,.;:)]|and\b|or\b|vs\b|versus\b|against\b|regimes?\b|systems?\b|neurons?\b))"
 )
 _NEVER = re.compile(r"\b(?:do not|don't|never|avoid|without)\b", re.I)
@@ -77,7 +77,23 @@ def asked(work: Work, text: str) -> list[Ask]:
         ask = _ask(name, sign, text, match.start(), match.end(), known)
         if ask is not None:
             found.append(ask)
+    if any(_of_simulation(a) for a in found):
+        found = [replace(a, known=_beside_a_system(work, a)) for a in found]
     return found
+
+
+def _beside_a_system(work: Work, ask: Ask) -> KeySchema | None:
+    """Return the key of an ask that stands in one item with keys of `simulation`.
+
+    `n_neurons=200 low_rank=20` is about one system, also where a model key has the alias `low_rank`: a spelling that is
+    also a value of a key of `simulation` means that section, or nothing.
+    """
+    known = ask.known
+    if known is None or known.name == ask.name or _of_simulation(ask) or ask.name in work.draft.front.names:
+        return known
+    if any(ask.name in (k.allowed or ()) for k in work.schema.keys if k.section == "simulation"):
+        return work.schema.key(f"simulation.{ask.name}")
+    return known
 
 
 def _ask(name: str, sign: str, text: str, start: int, at: int, known: KeySchema | None) -> Ask | None:
@@ -214,8 +230,12 @@ def _undeclared(work: Work, ask: Ask) -> str:
     if ask.known is None:
         found = work.schema.nearest_keys(ask.name)
         near = f" (nearest: {', '.join(found)})" if found else ""
+        other = work.key(ask.name)
+        which = (
+            f"no key of `simulation` is called {ask.name} ({other.key} is)" if other else f"there is no key {ask.name}"
+        )
         return (
-            f"user instructions ask for {ask.said}, and the trainer has no key {ask.name}{near}; map the spelling "
+            f"user instructions ask for {ask.said}, and {which}{'' if other else near}; map the spelling "
             "under `names:` in the front matter, or write it as prose"
         )
     fault = next((f for v in ask.values if (f := ask.known.fault(v))), None)

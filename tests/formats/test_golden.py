@@ -58,7 +58,8 @@ def test_sparse_gnn_compiles_without_a_word():
     ]  # fmt: skip
     assert len(free) == 26 and not any(k.startswith("simulation.") for k in free)
     assert [r.name for r in found.regimes] == ["sparse-100", "sparse-200", "low-rank-100", "low-rank-200"]
-    assert found.user_instructions[0].regimes == tuple(r.name for r in found.regimes)
+    assert [u.regimes for u in found.user_instructions] == [tuple(r.name for r in found.regimes)] * 2
+    assert not any(u.undeclared for u in found.user_instructions)
     assert all(row.known for row in found.strategies)
     assert (found.start["claude"]["n_iter_block"], len(found.block_focus)) == (12, 4)
     assert len(found.log_metrics) == 8 and len(found.log_activity) == 2

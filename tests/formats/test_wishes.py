@@ -1,10 +1,17 @@
+import copy
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestrator.core.exploration import read_exploration
 from orchestrator.core.mutation import check_value
+from orchestrator.core.schema import read_schema
 from orchestrator.errors import RefusedError
-from tests.formats.samples import EXPLORATION, INSTRUCTION, build, line_of
+from orchestrator.formats import yaml_edit
+from orchestrator.formats.compile import compile_all
+from orchestrator.formats.instruction import read_instruction
+from tests.formats.samples import CONFIG, EXPLORATION, INSTRUCTION, SCHEMA, build, key, line_of
 
 REGIMES = """\
 regimes:
@@ -42,6 +49,7 @@ def read(*items, **parts):
         ("try n_neurons=1", (), ("n_neurons=1",)),
         ("compare n_neurons=100 and n_neurons=200 low_rank=20 regimes", ("n100",), ("low_rank=20",)),
         ("keep n_neurons = 100", ("n100",), ()),
+        ("n_neurons = 200: keep what is known of 200 neurons apart", ("n200", "long200"), ()),
         ("never go to n_neurons = 400", (), ()),
         ("aim for connectivity_R2 = 0.99", (), ()),
         ("Be careful with the 3 noisy runs", (), ()),
@@ -66,8 +74,34 @@ def test_what_nothing_declares_is_told_with_its_line():
     at = f"small.md:{line_of(text, 'n_neurons=400')}"
     assert "ask for n_neurons=400, and no regime declares it" in told[at]
     assert f"line {line_of(text, 'DO NOT change')} freezes" in told[at] and "under `regimes:`" in told[at]
-    assert "the trainer has no key low_rank" in told[f"small.md:{line_of(text, 'low_rank')}"]
+    assert "there is no key low_rank" in told[f"small.md:{line_of(text, 'low_rank')}"]
     assert not compiled.stops
+
+
+@pytest.mark.parametrize(
+    ("item", "regimes", "undeclared", "freed"),
+    [
+        ("n_neurons=200 rank=20", ("n200",), (), True),
+        ("n_neurons=200 low_rank=20", (), ("low_rank=20",), False),
+        ("low_rank=20", (), (), True),
+    ],
+)
+def test_a_spelling_beside_a_system_is_of_the_system(item, regimes, undeclared, freed):
+    """`low_rank` is an alias of a model key, and a value of a key of `simulation`."""
+    data = copy.deepcopy(SCHEMA)
+    sections = data["systems"]["signal"]["sections"]
+    sections["simulation"]["connectivity_type"] = key("str", "chaotic", allowed=["chaotic", "low_rank"])
+    sections["graph_model"]["W_rank"] = key("int", 0, 0, 100, aliases=["low_rank", "rank"])
+    text = INSTRUCTION + f"\n## User instructions\n\n- {item}\n"
+    spec = "regimes: [{name: n100}, {name: n200, simulation: {n_neurons: 200}}]\n"
+    compiled = compile_all(
+        "small", read_instruction(text, "small.md"), read_schema(data, "signal"),
+        read_exploration(yaml_edit.load(EXPLORATION + spec, "e")), yaml_edit.read(CONFIG, "config.yaml"), "cpu",
+    )  # fmt: skip
+    (found,) = compiled.contract.user_instructions
+    assert (found.regimes, found.undeclared) == (regimes, undeclared)
+    assert (compiled.contract.key("graph_model.W_rank").level == "free") == freed
+    assert any("(graph_model.W_rank is)" in p.text for p in compiled.problems) == (undeclared != ())
 
 
 def test_front_matter_maps_a_spelling():
@@ -150,6 +184,8 @@ def test_what_is_not_honoured_is_told(item, said):
 def test_none_yet_is_nothing():
     text = INSTRUCTION.replace("## Log form", "## User instructions\n\nNone yet. Write wishes\nhere.\n\n## Log form")
     assert build(instruction=text).contract.user_instructions == ()
+    listed = text.replace("here.", "here.\n\n- think")
+    assert [u.text for u in build(instruction=listed).contract.user_instructions] == ["think"]
     text = text.replace("None yet.", "First of all:")
     assert [u.text for u in build(instruction=text).contract.user_instructions] == ["First of all: Write wishes here."]
 
