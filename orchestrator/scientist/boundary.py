@@ -5,7 +5,8 @@ The self-check of the seed documents, each with the row that answers it:
 - branching rate below 20 %: `explore` is added, or needs one success less;
 - improvement rate below 30 %: `exploit-tighten` is added, or holds from a higher rate on;
 - a plateau of three iterations or more: `forced-branch` is added, or its tolerance is set to three noise standard
-  deviations (at least 0.003, rounded up to two digits), or, where it is that already or noise is not measured, it needs an idea less;
+  deviations (at least 0.003, rounded up to two digits), or, where it is that already or noise is not measured, it needs
+  an idea less;
 - more than four consecutive mutations of one key: `switch-dimension` is added, or needs one mutation less.
 
 When none of the four changes anything, the one edit is forced-branch's tolerance; when noise is not measured, or the
