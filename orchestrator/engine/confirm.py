@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 from orchestrator.core import tree
+from orchestrator.core.classify import holds, verdict
 from orchestrator.core.records import Metric, Mutation, Proposal
 from orchestrator.core.state import Iteration, Node, State
 from orchestrator.core.stats import noise, summarise
@@ -132,11 +133,11 @@ class Confirmation:
         if self.stopping:
             return None
         record = self.adapters.launcher.exit_record(run.root)
-        verdict = evaluate.judge(self.setup, run, record)
+        judged = evaluate.judge(self.setup, run, record)
         poor = [f"a draw that an exploration would not take: {ready.unfit}"] if ready.unfit else []
-        told = [verdict.sentence, *verdict.marks, *poor, *map(str, ready.preflight.get("warnings", []))]
+        told = [judged.sentence, *judged.marks, *poor, *map(str, ready.preflight.get("warnings", []))]
         seconds = sum(record.seconds.values()) if record else 0.0
-        return Row(proposal, same_draw, verdict.outcome, "; ".join(filter(None, told)), verdict.metrics, seconds)
+        return Row(proposal, same_draw, judged.outcome, "; ".join(filter(None, told)), judged.metrics, seconds)
 
     def _wait(self, run: RunPaths) -> None:
         """Wait until the run has ended; cancel it (with a checkpoint) when asked to stop."""
@@ -299,10 +300,28 @@ def judgement(state: State, node: Node, rows: list[Row], same_draw: bool) -> str
         return f"- On {what}: {found:.4f}, the exploration {own.mean:.4f}; too few runs for a standard error{lost}."
     own_error = (sd if floor is None else floor) / math.sqrt(own.n) if same_draw else sd  # it is one draw
     error = math.hypot(sd / math.sqrt(len(values)), own_error)
-    holds = gap <= CONVINCING * error or gap <= 0.0
-    word = "the figure holds" if holds else "the figure was too good"
+    names = [rule.name for rule in state.contract.verdicts]
+    wanted = names.index(verdict(state, state.iterations[node.id]))
+    fine = sum(names.index(_class(state, row)) <= wanted for row in rows if row.same_draw == same_draw)
+    word = "the figure holds" if fine == tried else f"it depends on the {'seed' if same_draw else 'draw'}"
+    if gap > max(0.0, CONVINCING * error):
+        word = "the figure was too good"
     side = f"{abs(gap):.4f} {'below' if gap > 0 else 'above'}"
-    return f"- On {what}: {word}; the mean is {side} the exploration's (standard error {error:.4f}){lost}."
+    reached = f"{fine} of {tried} are {names[wanted].lower()}{' or better' if wanted else ''}"
+    spread = f"{min(values):.4f} to {max(values):.4f}"
+    return (
+        f"- On {what}: {word}; {reached}, {spread}; the mean is {side} the exploration's (standard error "
+        f"{error:.4f}){lost}."
+    )
+
+
+def _class(state: State, row: Row) -> str:
+    """Return a run's class by the instruction's rules: the first whose conditions all hold, else the last."""
+    measured = {name: metric.value for name, metric in row.metrics.items()}
+    for rule in state.contract.verdicts:
+        if all(holds(c, measured.get(c.metric)) for c in rule.conditions):
+            return rule.name
+    return state.contract.verdicts[-1].name
 
 
 def _values(rows: list[Row], name: str, same_draw: bool) -> list[float]:
@@ -318,7 +337,8 @@ def _error(values: list[float]) -> float | None:
     mean = _mean(values)
     if mean is None or len(values) < 2:
         return None
-    return math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
+    error = math.sqrt(math.fsum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
+    return error if error > 1e-12 * abs(mean) else 0.0  # equal values, but for rounding
 
 
 def shown(metric: Metric | None) -> str:

@@ -151,9 +151,16 @@ def test_seeds_that_the_exploration_used_are_left_out(state):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ((0.90, 0.91, 0.89), "the figure holds"),
-        ((0.95, 0.96, 0.95), "the figure holds; the mean is 0.0533 above"),
-        ((0.70, 0.71, 0.69), "the figure was too good; the mean is 0.2000 below"),
+        ((0.90, 0.91, 0.89), "the figure holds; 3 of 3 are partial or better, 0.8900 to 0.9100"),
+        (
+            (0.95, 0.96, 0.95),
+            "the figure holds; 3 of 3 are partial or better, 0.9500 to 0.9600; the mean is 0.0533 above",
+        ),
+        (
+            (0.70, 0.71, 0.69),
+            "the figure was too good; 3 of 3 are partial or better, 0.6900 to 0.7100; the mean is 0.2000",
+        ),
+        ((0.95, 0.05, 0.95), "it depends on the seed; 2 of 3 are partial"),
         ((0.70, None, 0.71), "1 of 3 runs gave no result"),
         ((None, None), "no result (2 run(s) tried)"),
     ],
@@ -166,7 +173,8 @@ def test_the_judgement(state, values, words):
 def test_on_new_draws_the_spread_between_draws_counts_and_one_is_too_few(state):
     node = tree.best(state)
     found = [dataclasses.replace(row, same_draw=False) for row in rows(state, node, 0.5, 0.9, 0.7)]
-    assert "the figure holds; the mean is 0.2000 below" in judgement(state, node, found, False)
+    told = judgement(state, node, found, False)
+    assert "the figure holds" in told and "the mean is 0.2000 below" in told
     assert "too few runs" in judgement(state, node, found[:1], False)
     assert "no result (0 run(s) tried)" in judgement(state, node, found, True)
 
