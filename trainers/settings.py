@@ -125,7 +125,7 @@ class GraphModel(Section):
     MLP_activation: Activation = key("relu", "Activation of both MLPs.")
     lin_edge_mode: Literal["mlp", "tanh"] = key(
         "mlp",
-        "lin_edge is a learned MLP, or tanh(u_j) without learned weights: the form of the data; the gain is W's.",
+        "lin_edge is a learned MLP, or tanh(u_j) without learned weights: the form behind the data, gain left to W.",
     )
     W_rank: int = key(
         0, "0: W is learned entry by entry; r > 0: W = W_L @ W_R with learned factors of r columns and r rows.",

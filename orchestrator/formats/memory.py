@@ -191,7 +191,8 @@ def _current(state: State, block: int) -> list[str]:
     planned = contract.block_focus[min(block, len(contract.block_focus)) - 1] if contract.block_focus else ""
     its = [it for _, it in sorted(state.iterations.items()) if it.block == block]
     regime = f"Regime: {state.regime_name(block)}, simulation seed {state.draw(block)}"
-    carried = its[0].proposal.base if its else None
+    best = tree.carried(state)
+    carried = its[0].proposal.base if its else best.id if best else None
     return [
         f"## Current Block (Block {block})",
         "",

@@ -168,10 +168,10 @@ def test_what_to_do_next_repeats_the_root(tmp_path):
 
 def test_a_new_block_carries_the_best_over_at_a_new_seed_and_repeats_nothing(tmp_path):
     home = toy.make_home(tmp_path, config=toy.CONFIG.replace("n_iter_block: 12", "n_iter_block: 5"))
-    explore(home, "--iterations", "10")
+    explore(home, "--iterations", "9")
     turns = [e.body.turn for e in journal.read(toy.out(home) / "journal.jsonl") if isinstance(e.body, Turned)]
     runs = [(p.config_sha, p.training_seed) for t in turns for p in t.proposals]
-    assert len(set(runs)) == 10
+    assert len(set(runs)) == 9
     first = next(p for t in turns for p in t.proposals if p.iteration == 6)
     assert first.parent is None and first.base is not None and first.training_seed != 7
     assert f"This block starts from node {first.base}." in (toy.out(home) / "memory.md").read_text()

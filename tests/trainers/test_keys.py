@@ -30,15 +30,16 @@ CHANGES = {
     "training.coeff_edge_diff_phase2": [0.0, 50.0], "training.recurrent_training": [False, True],
     "training.time_step": [2], "training.noise_recurrent_level": [0.05],
     "training.recurrent_training_start_epoch": [0, 1], "training.neural_ODE_training": [False, True],
-    "training.ode_method": ["dopri5", "rk4", "euler", "midpoint", "heun3"], "training.ode_rtol": [1e-6],
-    "training.ode_atol": [1e-2], "training.ode_adjoint": [True, False], "training.ode_state_clamp": [0.1],
+    "training.ode_method": ["dopri5", "rk4", "euler", "midpoint", "heun3"], "training.ode_rtol": [1e-3],
+    "training.ode_atol": [1e-3], "training.ode_adjoint": [True, False], "training.ode_state_clamp": [0.1],
     "training.training_single_type": [True, False], "training.loss": ["norm", "mse"],
 }  # fmt: skip
 """Other values of every key; the one that a config has already is skipped."""
 
 PENALTIES = {"coeff_W_L1": 0.1, "first_coeff_L1": 0.2, "coeff_W_proximal": 0.5, "coeff_W_small": 0.3,
              "coeff_W_group_lasso": 0.3}  # fmt: skip
-ODE = {"neural_ODE_training": True, "time_step": 3, "data_augmentation_loop": 1}
+ODE = {"neural_ODE_training": True, "time_step": 3, "data_augmentation_loop": 1, "ode_rtol": 0.01, "ode_atol": 0.01,
+       "ode_adjoint": False}  # fmt: skip
 CONFIGS = {
     "plain": {},
     "all penalties": PENALTIES,
@@ -56,7 +57,7 @@ CONFIGS = {
     "recurrent, too late": {"recurrent_training": True, "time_step": 3, "recurrent_training_start_epoch": 2},
     "no rollout, too late": {"recurrent_training_start_epoch": 2},
     "ODE": ODE,
-    "ODE, Euler": ODE | {"ode_method": "euler", "ode_adjoint": False, "recurrent_training_start_epoch": 1},
+    "ODE, Euler": ODE | {"ode_method": "euler", "ode_adjoint": True, "recurrent_training_start_epoch": 1},
     "ODE, too late": ODE | {"recurrent_training_start_epoch": 2},
 }
 
