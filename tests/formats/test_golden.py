@@ -56,7 +56,7 @@ def test_sparse_gnn_compiles_without_a_word():
             "recurrent_training", "time_step", "noise_recurrent_level", "recurrent_training_start_epoch",
         )
     ]  # fmt: skip
-    assert len(free) == 26 and not any(k.startswith("simulation.") for k in free)
+    assert len(free) == 27 and not any(k.startswith("simulation.") for k in free)
     assert [r.name for r in found.regimes] == ["sparse-100", "sparse-200", "low-rank-100", "low-rank-200"]
     assert [u.regimes for u in found.user_instructions] == [tuple(r.name for r in found.regimes)] * 2
     assert not any(u.undeclared for u in found.user_instructions)
