@@ -1,10 +1,14 @@
 """Kinds of connectivity, types, noise and the legacy switch: the data change as stated, and every preflight holds."""
 
+import hashlib
 import json
 import shutil
+import signal as os_signal
 
 import numpy as np
 import pytest
+import torch
+import yaml
 
 from tests.trainers.conftest import write_order, write_spec
 from trainers import signal
@@ -15,7 +19,7 @@ from trainers.prepare.build import oracle_fault, prepare
 from trainers.prepare.guard import guard, step_error
 from trainers.prepare.simulator import acting_system, draw_connectivity, draw_system, generators
 from trainers.scoring.score import score
-from trainers.settings import Simulation, read_config
+from trainers.settings import Simulation, load_yaml, read_config
 
 FOUR = [[1, 0, 10, 1, 1, 0], [1, 0, 10, 2, 1, 0], [2, 0, 10, 1, 1, 0], [2, 0, 10, 2, 1, 0]]
 UNLIKE = [[1, 0, 7, 0, 1, 0], [1.5, 0.1, 4, 0.5, 2, 0.3]]
@@ -45,6 +49,15 @@ def drawn(seed=1, **keys):
 
 def preflight_of(folder):
     return json.loads((folder / "preflight.json").read_text())
+
+
+@pytest.fixture
+def after_training():
+    """Undo what a training in this process sets for the whole process."""
+    handler = os_signal.getsignal(os_signal.SIGTERM)
+    yield
+    os_signal.signal(os_signal.SIGTERM, handler)
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="module")
@@ -171,6 +184,19 @@ def test_a_training_is_told_no_params_and_needs_none():
     assert read_config("signal", {"simulation": told}).simulation.n_neuron_types == 4
 
 
+def test_several_types_train_without_params(tmp_path, after_training):
+    prepare(write_spec(tmp_path / "SPEC.yaml", **SIZE, **KINDS["four_types"]), tmp_path / "data")
+    keys = {**SIZE, **KINDS["four_types"]}
+    run_dir = write_order(tmp_path / "run", tmp_path / "data", keys, training_single_type=False)
+    body = load_yaml((run_dir / "run.yaml").read_text())
+    del body["config"]["simulation"]["params"], body["sha256"]
+    text = yaml.safe_dump(body)
+    (run_dir / "run.yaml").write_text(text + f"sha256: {hashlib.sha256(text.encode()).hexdigest()}\n")
+    signal.train(read_order(run_dir), run_dir)
+    assert "simulation.params" not in json.loads((run_dir / "out" / "train.json").read_text())["keys_read"]
+    assert len(np.unique(np.load(run_dir / "out" / "estimate.npz")["a"], axis=0)) == 30
+
+
 def test_data_of_several_types_need_their_params(tmp_path):
     spec = tmp_path / "SPEC.yaml"
     body = {"simulation": {"n_neuron_types": 4}}
@@ -240,22 +266,9 @@ def test_preflight_of_legacy_data_is_honest(legacy):
     assert "one_step_R2" in oracle_fault(found["oracle"])
 
 
-def test_every_result_on_legacy_data_is_marked(legacy, tmp_path):
-    handler = __import__("signal").getsignal(__import__("signal").SIGTERM)
+def test_every_result_on_legacy_data_is_marked(legacy, tmp_path, after_training):
     run_dir = write_order(tmp_path / "run", legacy, simulation=LEGACY, data_augmentation_loop=1)
     signal.train(read_order(run_dir), run_dir)
-    __import__("torch").use_deterministic_algorithms(False)
-    __import__("signal").signal(__import__("signal").SIGTERM, handler)
     result = score(run_dir, legacy)
     assert result["marks"] == preflight_of(legacy)["marks"]
     assert f"mark: {result['marks'][0]}" in (run_dir / "analysis.log").read_text().splitlines()
-
-
-def test_other_results_carry_no_mark(order, regime):
-    handler = __import__("signal").getsignal(__import__("signal").SIGTERM)
-    run_dir = order(data_augmentation_loop=1)
-    signal.train(read_order(run_dir), run_dir)
-    __import__("torch").use_deterministic_algorithms(False)
-    __import__("signal").signal(__import__("signal").SIGTERM, handler)
-    assert score(run_dir, regime)["marks"] == []
-    assert "mark:" not in (run_dir / "analysis.log").read_text()

@@ -50,6 +50,7 @@ def test_log_and_result_agree_on_every_metric(run_dir, regime):
     result = score(run_dir, regime)
     assert result == json.loads((run_dir / "result.json").read_text())
     assert set(result["metrics"]) == set(METRICS["signal"])
+    assert result["marks"] == [] and "mark:" not in (run_dir / "analysis.log").read_text()
     log = logged(run_dir)
     for name, spec in METRICS["signal"].items():
         metric, text = result["metrics"][name], log[spec.log_key or name]
