@@ -111,6 +111,13 @@ def test_two_types_have_their_embeddings_scored_and_drawn(run_dir, regime, tmp_p
     assert "plots/embedding/embedding_1_120.png" in result["plots"]
 
 
+def test_a_low_rank_regime_has_its_factors_scored(run_dir, regime):
+    write_order(run_dir, regime, simulation={"connectivity_type": "low_rank", "connectivity_rank": 2})
+    metrics = score(run_dir, regime)["metrics"]
+    for name in ("U_R2", "V_R2"):
+        assert metrics[name]["value"] < 1.0 and logged(run_dir)[name] == f"{metrics[name]['value']:.4f}"
+
+
 def test_the_recorded_dynamics_name_the_metric_that_corrects_them():
     metrics = json.loads(SCHEMA_FILE.read_text())["systems"]["signal"]["metrics"]
     named = {name: spec["corrected_by"] for name, spec in metrics.items() if spec["corrected_by"]}
