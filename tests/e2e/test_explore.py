@@ -287,7 +287,7 @@ def test_the_report_is_one_file_that_shows_every_node(tmp_path):
     done = toy.run(home, "report", "toy")
     assert done.returncode == 0, done.stderr
     page = (toy.out(home) / "report.html").read_text()
-    for text in ("Block 1", "lr_W: 3E-3 -&gt; 1E-2", "diverged", "seed-robustness", "Working memory", "hollow"):
+    for text in ("Block 1", "lr_W: 3E-3 -&gt; 1E-2", "diverged", "replicate", "Working memory", "hollow"):
         assert text in page, text
     assert page.count("<circle") >= 5 + 5 and "://" not in page and "<script" not in page
     before = (toy.out(home) / "report.html").read_bytes()
