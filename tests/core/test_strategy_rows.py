@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import pytest
 
@@ -109,3 +110,12 @@ def test_edits_of_rows_that_are_not_there_and_rows_beyond_the_cap_change_nothing
     assert edited(rows(), (edit("change", "explore", "4+ successes"), edit("remove", "recombine")), 1) == rows()
     full = tuple(read_row(f"row-{i}", "x", "y") for i in range(MAX_ROWS))
     assert edited(full, (edit("add", "explore", "4+ successes"),), 1) == full
+
+
+def test_the_page_for_people_says_what_the_registry_says():
+    page = (Path(__file__).parents[2] / "docs" / "strategies.md").read_text()
+    for kind in KINDS:
+        names = ", ".join(f"`{n}`" for n in kind.names) + (f" ({kind.variant})" if kind.variant else "")
+        defaults = ", ".join(f"{n} {v:g}" for n, v in kind.defaults.items()) or "-"
+        row = f"| {names} | {kind.group} | {kind.meaning} | {defaults} | {kind.again or 'never'} |"
+        assert row in page.splitlines(), f"docs/strategies.md lacks this row: {row}"
