@@ -2,7 +2,8 @@
 
 Order of preference at a node:
 
-1. *follow*: the node's own mutation improved on its parent: the same key, one more step in the same direction;
+1. *follow*: the node's own mutation improved on its parent, or made it the leader within noise: the same key, one more
+   step in the same direction;
 2. *turn back*: it degraded: the same key, the other side of the parent's value;
 3. *next key*: the free key with the fewest trials in this block, in the order of interest (`Desk.order`). It goes first
    to the side where its range is wider on a log scale, upwards when both are equal; learning rates go up first while
@@ -70,8 +71,10 @@ def draft(desk: Desk, node: Node, change: Change, rule: str, expected: str = "")
     """Return a one-key step from a node."""
     text = describe(desk.state.contract, Mutation(kind="config", changes=(change,)))
     if not expected:
-        follows = desk.scene.effect(node) == "improved" and own_key(desk, node) == change.key
+        follows = own_key(desk, node) == change.key and desk.scene.effect(node) != "degraded"
         follow = "the last step of this key improved, one more may too"
+        if desk.scene.effect(node) == "neutral":
+            follow = "the last step of this key took the lead within noise, one more tells"
         expected = (
             follow if follows else f"untried from node {node.id}; only this key differs, so the effect is its own"
         )
@@ -107,10 +110,10 @@ def _own_direction(desk: Desk, node: Node) -> Direction:
 def _own_moves(desk: Desk, rules: list[KeyRule], node: Node, step: float) -> Iterator[Move]:
     effect, own = desk.scene.effect(node), own_key(desk, node)
     rule = next((r for r in rules if r.key == own), None)
-    if rule is None or node.parent is None or effect == "neutral":
+    if rule is None or node.parent is None or (effect == "neutral" and not _took_the_lead(desk, node)):
         return
     direction = _own_direction(desk, node)
-    if effect == "improved":
+    if effect != "degraded":
         yield from (m for m in key_moves(rule, node.config, step) if m.direction == direction)
         return
     other = {"up": "down", "down": "up"}.get(direction)
@@ -118,6 +121,11 @@ def _own_moves(desk: Desk, rules: list[KeyRule], node: Node, step: float) -> Ite
     for move in key_moves(rule, desk.state.nodes[node.parent].config, step):
         if move.direction == other and move.change.new != old:
             yield Move(change=move.change.model_copy(update={"old": old}), direction=move.direction)
+
+
+def _took_the_lead(desk: Desk, node: Node) -> bool:
+    gain = desk.scene.gain(node)
+    return gain is not None and gain > 0 and desk.leader is not None and desk.leader.id == node.id
 
 
 def preferred(desk: Desk, rule: KeyRule, node: Node, step: float) -> list[Move]:
