@@ -21,6 +21,8 @@ def make_home(folder, *, augmentation=2, epochs=5, sandbox="auto"):
     home = folder / "home"
     for name in ("models", "trainers", "instructions"):
         shutil.copytree(toy.REPOSITORY / name, home / name, ignore=shutil.ignore_patterns("__pycache__"))
+    instruction = home / "instructions" / "sparse_gnn.md"
+    instruction.write_text(instruction.read_text().replace("64 # values: 32, 64, 128", "16 # values: 16, 32"))
     source, target = (root / "explorations" / "sparse_gnn" for root in (toy.REPOSITORY, home))
     target.mkdir(parents=True)
     text = (source / "config.yaml").read_text()

@@ -58,6 +58,13 @@ class Regime(Record):
     def _budgets(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
         return _only_budget(value)
 
+    @field_validator("simulation")
+    @classmethod
+    def _no_seed(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if "seed" in value:
+            raise ValueError("seed: a regime's draws start at simulation.seed of config.yaml; leave it out here")
+        return value
+
 
 class Draws(Record):
     """When a regime's draw (simulation seed) is replaced by the next one, before its first run."""

@@ -8,8 +8,8 @@ from orchestrator.core.stats import noise, summarise
 
 
 def target_reached(state: State, target: float | None) -> str | None:
-    """Return a sentence when the best node's mean primary metric has reached the target."""
-    node, rule = tree.best(state), state.contract.primary
+    """Return a sentence when the best mean primary metric in the next iteration's regime has reached the target."""
+    node, rule = tree.best_in_regime(state, state.regime_name(state.block)), state.contract.primary
     if target is None or node is None:
         return None
     summary = summarise(state, node, rule.name)
@@ -21,18 +21,21 @@ def target_reached(state: State, target: float | None) -> str | None:
 def without_gain(state: State, blocks: int | None) -> str | None:
     """Return a sentence when the last `blocks` complete blocks did not improve on the best before them.
 
-    A gain must exceed the noise floor (pooled standard deviation) once that is measured.
+    A gain must exceed the noise floor (pooled standard deviation) once that is measured. Only blocks of one regime are
+    compared: the first block of a regime is a gain.
     """
     complete = len(state.done) // state.n_iter_block
     if blocks is None or complete <= blocks:
         return None
     rule = state.contract.primary
-    bests = [best_of(state, block) for block in range(1, complete + 1)]
-    before = max((b for b in bests[:-blocks] if b is not None), default=None)
-    after = max((b for b in bests[-blocks:] if b is not None), default=None)
-    floor = noise(state, rule.name).sd or 0.0
-    if before is None or (after is not None and after > before + floor):
-        return None
+    floor = 0.0
+    for block in range(complete - blocks + 1, complete + 1):
+        floor = noise(state, rule.name, block).sd or 0.0
+        earlier = [b for b in range(1, complete - blocks + 1) if state.regime_name(b) == state.regime_name(block)]
+        before = max((x for b in earlier if (x := best_of(state, b)) is not None), default=None)
+        after = best_of(state, block)
+        if before is None or (after is not None and after > before + floor):
+            return None
     return f"no gain beyond the noise floor ({floor:.4f}) in the last {blocks} block(s)"
 
 

@@ -82,14 +82,18 @@ def scores(state: State, block: int) -> list[Score]:
 
 
 def best(state: State, block: int | None = None) -> Node | None:
-    """Return the best node of a block, or (null) of all blocks in the regime of the block shown; ties to the lower id.
+    """Return the best node of a block, or (null) of all blocks in the present regime; ties to the lower id.
+
+    The present regime is that of the block shown, until its first result that of the block before.
 
     Ranked by the mean reward less one standard error, sd / sqrt(n) with the pooled noise floor, so that one lucky run
     does not outrank a config that was good twice. While no replicate has run, by the mean.
     """
     if block is not None:
         return _best(state, {block})
-    return best_in_regime(state, state.regime_name(state.block_shown))
+    shown = state.block_shown
+    own = best_in_regime(state, state.regime_name(shown))
+    return own or (best_in_regime(state, state.regime_name(shown - 1)) if shown > 1 else None)
 
 
 def best_in_regime(state: State, regime: str) -> Node | None:

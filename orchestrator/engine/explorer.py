@@ -340,7 +340,10 @@ class Explorer:
             try:
                 self._regime(self.state.config_of(it.proposal), it.block, it.proposal.code)
             except NeedsPersonError as error:
-                return self._alarm("preflight", str(error))
+                if it.proposal.simulation_seed == self.state.draw(it.block):
+                    return self._alarm("preflight", str(error))
+                self._other_draw_refused(it, str(error))
+                continue
             except regimes.Stopped:
                 return None
             number = len(it.attempts) + 1
@@ -351,6 +354,14 @@ class Explorer:
             self._submitted[it.proposal.iteration, number] = time.monotonic()
             self._submit(it, spec)
         return None
+
+    def _other_draw_refused(self, it: Iteration, why: str) -> None:
+        """End an iteration whose draw (another than the block's) is not fit: a result about that draw, not a stop."""
+        number = len(it.attempts) + 1
+        session = self.state.sessions
+        self._append(RunReserved(iteration=it.proposal.iteration, attempt=number, session=session))
+        told = evaluate.Verdict("rejected", why, f"draw {it.proposal.simulation_seed} refused")
+        self._end(it, it.attempts[-1], told, lost=False)
 
     def _submit(self, it: Iteration, spec: LaunchSpec) -> None:
         attempt = it.attempts[-1]

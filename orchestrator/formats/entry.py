@@ -39,7 +39,7 @@ def node_text(state: State, it: Iteration) -> str:
     if it.proposal.mutation.kind == "replicate":
         text += f" (replicate {node.iterations.index(it.proposal.iteration) + 1})"
         if it.proposal.simulation_seed != state.draw(node.block):
-            text += f", on draw {it.proposal.simulation_seed}: does not enter the node's mean"
+            text += f", on draw {it.proposal.simulation_seed}: another system, not in the node's mean"
     inherited = it.proposal.base
     if node.parent is None and inherited is not None and it.proposal.mutation.kind == "baseline":
         text += f" (inherits the config of node {inherited}, block {state.nodes[inherited].block})"

@@ -182,3 +182,27 @@ def test_what_an_exploration_is_cannot_change_under_it(tmp_path):
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
     assert b"regimes.small" in line and b"FRESH=1" in line
+
+
+STRATEGIES = """
+## Strategies
+
+| Condition | Strategy | Action |
+| --------- | -------- | ------ |
+| Default | **exploit** | Highest UCB node |
+| best connectivity_R2 unchanged for 1+ blocks | **cross-seed-optimize** | Run the best node on another draw |
+"""
+
+
+def test_a_strategy_that_asks_for_a_draw_the_preflight_refuses_learns_so_and_goes_on(tmp_path):
+    refused = {"by_seed": {"43": {"ok": False, "reason": "W of this draw is nothing"}}}
+    config = toy.CONFIG.replace("n_iter_block: 12", "n_iter_block: 3")
+    home = toy.make_home(tmp_path, config=config, instruction=toy.INSTRUCTION + STRATEGIES, preflight=refused)
+    explore(home, 15)
+    now = state(home)
+    asked = [it for it in now.done if it.proposal.simulation_seed == 43]
+    assert asked and {it.outcome for it in asked} == {"rejected"}
+    assert all(it.proposal.strategy == "cross-seed-optimize" and it.proposal.evidence for it in asked)
+    entry = (toy.out(home) / "analysis.md").read_text().split(f"## Iter {asked[0].proposal.iteration}:")[1]
+    assert "on draw 43" in entry.split("## Iter")[0] and "W of this draw is nothing" in entry.split("## Iter")[0]
+    assert len(now.done) == 15 and not now.alarms
