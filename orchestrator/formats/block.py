@@ -65,12 +65,16 @@ def comparison(state: State) -> list[str]:
 
 
 def _table(state: State, key: str, kind: str, members: dict[str, str]) -> list[str]:
+    title = f"#### {kind}: {' against '.join(members.values())}"
+    if not any(_seen(state, b) and state.regime_name(b) in members for b in range(1, state.block + 1)):
+        return [title, "", "(no block has had these regimes yet)"]
     head = [key, *(f"{value} ({name})" for name, value in members.items())]
     columns = [_column(state, name) for name in members]
     rows = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     for row in columns[0]:
-        rows.append("| " + " | ".join([row, *(column[row] for column in columns)]) + " |")
-    return [f"#### {kind}: {' against '.join(members.values())}", "", *rows]
+        if any(column[row] for column in columns):
+            rows.append("| " + " | ".join([row, *(column[row] for column in columns)]) + " |")
+    return [title, "", *rows]
 
 
 def _column(state: State, regime: str) -> dict[str, str]:

@@ -67,9 +67,9 @@ def render(state: State, it: Iteration) -> str:
     lines += [f"Marked: {mark}" for mark in final.marks]
     if final.outcome != "ok":
         lines.append(f"Outcome: {final.outcome}: {' '.join(final.sentence.split())}")
-    idle = idle_keys(contract, final)
+    idle = idle_text(contract, final)
     if idle:
-        lines.append("Idle keys: " + "; ".join(f"{k} ({v})" for k, v in idle.items()))
+        lines.append(f"Idle keys: {idle}")
     lines += [
         f"Mutation: {describe(contract, proposal.mutation)}",
         f"Parent rule: {proposal.parent_rule}",
@@ -83,12 +83,14 @@ def render(state: State, it: Iteration) -> str:
     return "\n".join(lines) + "\n"
 
 
-def idle_keys(contract: Contract, ended: RunEnded) -> dict[str, str]:
-    """Return the free keys that could not act in a run, by their short names, with the reason."""
-    rules = {key: contract.key(key) for key in sorted(ended.keys_idle)}
-    return {
-        rule.short: ended.keys_idle[key] for key, rule in rules.items() if rule is not None and rule.level == "free"
-    }
+def idle_text(contract: Contract, ended: RunEnded) -> str:
+    """Return the free keys that could not act in a run, by their short names, grouped by reason; "" for none."""
+    groups: dict[str, list[str]] = {}
+    for key in sorted(ended.keys_idle):
+        rule = contract.key(key)
+        if rule is not None and rule.level == "free":
+            groups.setdefault(ended.keys_idle[key], []).append(rule.short)
+    return "; ".join(f"{', '.join(names)} ({reason})" for reason, names in groups.items())
 
 
 def _labelled(it: Iteration, pairs: tuple[tuple[str, str], ...]) -> str:

@@ -12,7 +12,7 @@ from orchestrator.core.records import Change, Principle, Record, Reflection
 from orchestrator.core.scene import LEAST, Scene
 from orchestrator.core.state import Iteration, State
 from orchestrator.core.stats import noise, summarise
-from orchestrator.formats.entry import idle_keys
+from orchestrator.formats.entry import idle_text
 
 MAX_PRINCIPLES = 12
 
@@ -103,9 +103,9 @@ def emerging(state: State) -> Iterator[str]:
         shown.setdefault(short(state, step.change.key), []).append(text)
     for key, texts in sorted(shown.items()):
         yield f"{key}: " + "; ".join(texts) + "."
-    idle = {k: v for it in state.done if it.final for k, v in idle_keys(state.contract, it.final).items()}
-    for key, reason in sorted(idle.items()):
-        yield f"{key} could not act: {reason}."
+    last = next((it for it in reversed(state.done) if it.outcome == "ok" and it.final), None)
+    if last is not None and last.final is not None and (idle := idle_text(state.contract, last.final)):
+        yield f"Could not act in iter {last.proposal.iteration}: {idle}."
 
 
 # Principles
@@ -175,6 +175,9 @@ def acknowledged(state: State) -> tuple[str, ...]:
     return tuple(_acknowledge(state, item) for item in state.contract.user_instructions)
 
 
+_APART = re.compile(r"\b(apart|partition\w*|separate\w*)\b", re.I)
+
+
 def _acknowledge(state: State, item: UserInstruction) -> str:
     said = []
     for name in item.regimes:
@@ -185,6 +188,8 @@ def _acknowledge(state: State, item: UserInstruction) -> str:
     if item.undeclared:
         values = ", ".join(item.undeclared)
         said.append(f"{values}: no declared regime and no key holds it; declare a regime in exploration.yaml")
+    if item.regimes and _APART.search(item.text):
+        said = ["principles, best configurations, noise and tables of memory.md stand apart by regime"]
     words = set(re.findall(r"\w+", item.text))
     freed = [k for k in state.contract.keys if k.level == "free" and {k.short, k.key.split(".")[-1]} & words]
     said += [f"{k.short} is free ({_bounds(k.low, k.high, k.allowed)})" for k in freed]
