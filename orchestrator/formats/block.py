@@ -17,7 +17,7 @@ def render(state: State, block: int) -> str:
     regime = state.regime_name(block)
     draw = state.draw(block)
     lines += [f"Regime: {regime or 'the one of config.yaml'}, simulation seed {draw}", *said.summary]
-    lines += [facts(state, block), "", *_rules(state, block, said), "", *_next(state, said)]
+    lines += [facts(state, block), _used(state, block), "", *_rules(state, block, said), "", *_next(state, said)]
     return "\n".join(lines) + "\n"
 
 
@@ -32,6 +32,15 @@ def facts(state: State, block: int) -> str:
         text += f"; best node {best.id}, {name} {found.mean:.4f} (n={found.n})"
     floor = noise(state, name, block)
     return text + ("; noise not measured" if floor.sd is None else f"; noise sd {floor.sd:.4f}")
+
+
+def _used(state: State, block: int) -> str:
+    """Return how often each strategy was followed in a block."""
+    counts: dict[str, int] = {}
+    for _, it in sorted(state.iterations.items()):
+        if it.block == block:
+            counts[it.proposal.strategy] = counts.get(it.proposal.strategy, 0) + 1
+    return "Strategies followed: " + ", ".join(f"{name} {n}" for name, n in counts.items())
 
 
 def _rules(state: State, block: int, said: Boundary) -> list[str]:

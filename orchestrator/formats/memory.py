@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.core import configs, tree
+from orchestrator.core import configs, strategy, tree
 from orchestrator.core.classify import verdict
 from orchestrator.core.mutation import number
 from orchestrator.core.state import Node, State
@@ -202,6 +202,7 @@ def _current(state: State, block: int) -> list[str]:
         f"Focus: {said.focus if said else planned or 'all free keys'}",
         f"Iterations: {len(its)}/{state.n_iter_block}",
         *([f"This block starts from node {carried}."] if carried is not None else []),
+        *_triggers(state),
         "",
         "### Hypothesis",
         "",
@@ -211,6 +212,16 @@ def _current(state: State, block: int) -> list[str]:
         "### Iterations This Block",
         "",
     ]
+
+
+def _triggers(state: State) -> list[str]:
+    """Return how often each row of the strategy table was followed, and the rows that hold now with what they saw."""
+    if not state.strategies:
+        return []
+    followed = ", ".join(f"{name} {n}" for name, n in strategy.uses(state).items() if n)
+    found = [t for t in strategy.active(state) if t.group != "default"]
+    lines = [f"Strategy table: {len(state.strategies)} rows; followed so far: {followed or 'none'}"]
+    return [*lines, *(f"- holds now: {t.strategy} ({t.evidence})" for t in found)]
 
 
 def _entries(state: State, block: int) -> list[list[str]]:
