@@ -55,6 +55,7 @@ FAULTS = (
     "na",  # score: connectivity_R2 n/a (reason)
     "tiny",  # score: connectivity_R2 = 9.8e-05
     "disagree",  # score: log and json differ
+    "marked",  # score: a result that stands under a mark
 )
 STEPS = 10
 """Gradient steps an epoch."""
@@ -370,6 +371,8 @@ def score(order, options):
         "data_fingerprint": fingerprint(options.get("data", "")),
     }
     result |= {"analysis_log_sha256": hashlib.sha256(log.encode()).hexdigest(), "plots": []}
+    if order.fault == "marked":
+        result["marks"] = ["made with legacy_toy: a known defect"]
     content = json.dumps(result).encode()
     write_atomic(os.path.join(order.run_dir, "result.json"), content[:40] if order.fault == "torn_result" else content)
 
