@@ -106,4 +106,6 @@ def best_yaml(state: State, node: Node) -> str:
         f"# node {node.id}{where}: {name} {summary.mean:.4f} (n={summary.n}{error}); "
         f"config sha {idea_sha(node.config)[:12]}\n"
     )
-    return head + yaml_edit.dump(node.config)
+    ends = [state.iterations[i].final for i in node.iterations]
+    marks = dict.fromkeys(mark for end in ends if end is not None for mark in end.marks)
+    return head + "".join(f"# marked: {mark}\n" for mark in marks) + yaml_edit.dump(node.config)

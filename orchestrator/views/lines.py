@@ -111,7 +111,8 @@ def ended_line(state: State, ended: RunEnded) -> str:
         return f"iter {ended.iteration}: {ended.outcome}{again}: {ended.sentence}"
     name = state.contract.primary.name
     value = metric_text(it.metric(name))
-    return f"iter {ended.iteration}: {verdict(state, it).lower()}, {name}={value} in {duration(ended.seconds)}"
+    marks = "".join(f"; marked: {mark}" for mark in ended.marks)
+    return f"iter {ended.iteration}: {verdict(state, it).lower()}, {name}={value} in {duration(ended.seconds)}{marks}"
 
 
 def best_line(state: State) -> str:

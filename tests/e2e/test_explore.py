@@ -297,6 +297,8 @@ def test_the_report_is_one_file_that_shows_every_node(tmp_path):
 
 def test_a_mark_of_a_result_stands_in_its_entry(tmp_path):
     home = toy.make_home(tmp_path, "--faults", "1=marked")
+    assert "; marked: made with legacy_toy" in explore(home, "--iterations", "1")
+    assert "# marked: made with legacy_toy" in (toy.out(home) / "best.yaml").read_text()
     explore(home, "--iterations", "2")
     entries = (toy.out(home) / "analysis.md").read_text().split("## Iter ")
     assert "Marked: made with legacy_toy: a known defect" in entries[1] and "Marked:" not in entries[2]
