@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import json
 import os
 import re
@@ -26,6 +27,9 @@ from orchestrator.formats.instruction import read_instruction
 from orchestrator.formats.own_schema import own_schema
 from orchestrator.paths import Paths
 from orchestrator.vcs import git
+
+DIFFERENCE_LINES = 60
+"""Lines of the difference to the contract in force that lint shows."""
 
 
 @dataclass(frozen=True)
@@ -262,7 +266,38 @@ def lint(home: Path, name: str | None, file: Path | None) -> Any:
     config = read_config(home, paths)
     draft = read_instruction(read_text(path), shown(path, home))
     profile: Literal["full", "cpu"] = "full" if device_kind() == "cuda" else "cpu"
-    return lint_report(draft, paths.source.name, schema, spec, config, profile)
+    report = lint_report(draft, paths.source.name, schema, spec, config, profile)
+    opened = opened_of(paths)
+    if opened is None or not report.ok:
+        return report
+    contract = compile_contract(paths.source.name, draft, schema, spec, config, opened.profile)
+    told = _difference(sealed_contract(paths), contract)
+    return report.model_copy(update={"text": f"{report.text}\n\n{told}"})
+
+
+def _difference(force: Contract, found: Contract) -> str:
+    """Return what would change in the contract in force, line by line; the start acts in iteration 1 only."""
+    before, after = _without_lines(force), _without_lines(found.model_copy(update={"start": force.start}))
+    if before == after:
+        return "The contract in force says the same"
+    texts = [yaml_edit.dump(side).splitlines() for side in (before, after)]
+    lines = list(difflib.unified_diff(texts[0], texts[1], lineterm="", n=0))[2:]
+    shown_lines = [line for line in lines if not line.startswith("@@")]
+    more = [f"  ... {len(shown_lines) - DIFFERENCE_LINES} more lines"] if len(shown_lines) > DIFFERENCE_LINES else []
+    listed = [f"  {line}" for line in shown_lines[:DIFFERENCE_LINES]]
+    return "\n".join(["Difference to the contract in force, taken up at the next iteration:", *listed, *more])
+
+
+def _without_lines(contract: Contract) -> dict[str, Any]:
+    """Return a contract without what names lines of files."""
+
+    def bare(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {k: bare(v) for k, v in value.items() if k != "source"}
+        return [bare(v) for v in value] if isinstance(value, list) else value
+
+    found: dict[str, Any] = bare(contract.model_dump(mode="json"))
+    return found
 
 
 def read_text(path: Path) -> str:

@@ -125,8 +125,12 @@ def test_a_changed_input_is_taken_up_at_the_next_iteration_with_its_diff(tmp_pat
     path = home / "instructions" / "toy.md"
     path.write_text(path.read_text().replace("range: 1E-4 to 1E-2", "range: 1E-4 to 4E-3"))
     config = home / "explorations" / "toy" / "config.yaml"
+    assert "contract in force says the same" not in toy.run(home, "lint", "toy").stdout
     config.write_text(config.read_text().replace("ucb_c: 1.414", "ucb_c: 2.0"))
+    lint = toy.run(home, "lint", "toy").stdout.split("Difference to the contract in force")[1]
+    assert "-ucb_c: 1.414" in lint and "+ucb_c: 2" in lint and "+  high: 0.004" in lint
     said = explore(home, 4)
+    assert "contract in force says the same" in toy.run(home, "lint", "toy").stdout
     assert "changed by a person and taken up: instruction.md, config.yaml" in said
     now = state(home)
     assert "-  learning_rate_W_start: 3.0E-3 # range: 1E-4 to 1E-2" in now.amendments[0][1].diff
