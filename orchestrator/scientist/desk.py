@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from orchestrator.core import configs, mutation, tree
-from orchestrator.core.contract import KeyRule
+from orchestrator.core.contract import KeyRule, UserInstruction
 from orchestrator.core.records import Change, Mutation, Proposal, Record
 from orchestrator.core.scene import Scene
 from orchestrator.core.state import Node, State
@@ -29,6 +30,12 @@ class Draft(Record):
     rule: str
     """Why this parent."""
     hypothesis: str
+
+
+def named_keys(state: State, item: UserInstruction) -> list[KeyRule]:
+    """Return the free keys that a user instruction names."""
+    words = set(re.findall(r"\w+", item.text))
+    return [k for k in state.contract.keys if k.level == "free" and {k.short, k.key.split(".")[-1]} & words]
 
 
 @dataclass(frozen=True)
@@ -72,10 +79,16 @@ class Desk:
 
     @cached_property
     def order(self) -> list[str]:
-        """Keys in the order of interest: the last boundary's focus, the instruction's order, the rest."""
+        """Keys in the order of interest: what people wish, the last boundary's focus, the instruction's order, the rest."""
         before = self.state.boundaries.get(self.block - 1)
         focus = [self.state.contract.key(k) for k in (before.focus_keys if before else ())]
-        listed = [k.key for k in focus if k], self.state.contract.order, [k.key for k in self.state.contract.keys]
+        wished = [k.key for item in self.state.contract.user_instructions for k in named_keys(self.state, item)]
+        listed = (
+            wished,
+            [k.key for k in focus if k],
+            self.state.contract.order,
+            [k.key for k in self.state.contract.keys],
+        )
         return list(dict.fromkeys(key for part in listed for key in part))
 
     @cached_property

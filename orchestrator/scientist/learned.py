@@ -13,6 +13,7 @@ from orchestrator.core.scene import LEAST, Scene
 from orchestrator.core.state import Iteration, State
 from orchestrator.core.stats import noise, summarise
 from orchestrator.formats.entry import idle_text
+from orchestrator.scientist.desk import named_keys
 
 MAX_PRINCIPLES = 12
 
@@ -190,9 +191,8 @@ def _acknowledge(state: State, item: UserInstruction) -> str:
         said.append(f"{values}: no declared regime and no key holds it; declare a regime in exploration.yaml")
     if item.regimes and _APART.search(item.text):
         said = ["principles, best configurations, noise and tables of memory.md stand apart by regime"]
-    words = set(re.findall(r"\w+", item.text))
-    freed = [k for k in state.contract.keys if k.level == "free" and {k.short, k.key.split(".")[-1]} & words]
-    said += [f"{k.short} is free ({_bounds(k.low, k.high, k.allowed)})" for k in freed]
+    for key in named_keys(state, item):
+        said.append(f"{key.short} is free ({_bounds(key.low, key.high, key.allowed)}) and comes first")
     if not said:
         return "kept for readers; the offline scientist acts on keys, ranges and regimes only"
     return "; ".join(said)

@@ -20,6 +20,7 @@ from orchestrator.core.contract import KeyRule
 from orchestrator.core.mutation import describe
 from orchestrator.core.records import Change, Mutation, Proposal
 from orchestrator.core.state import Node
+from orchestrator.core.stats import noise, summarise
 from orchestrator.scientist.desk import Desk, Draft
 from orchestrator.scientist.moves import FINE_STEPS, STEPS, Direction, Move, key_moves, wider_side
 
@@ -53,7 +54,12 @@ def replicate(desk: Desk) -> Proposal | None:
         rule=f"1 in {every} iterations runs the leader again",
         hypothesis=f"node {leader.id} leads by more than the spread between training seeds",
     )
-    return desk.build(draft, "replicate", "")
+    summary = summarise(desk.state, leader, desk.scene.primary)
+    mean = "no result" if summary.mean is None else f"{desk.scene.primary} {summary.mean:.4f}"
+    floor = noise(desk.state, desk.scene.primary, desk.block)
+    known = "noise not measured yet" if floor.sd is None else f"noise sd {floor.sd:.4f}, {floor.degrees} d.o.f."
+    evidence = f"iteration {desk.iteration} is due; node {leader.id} leads with {mean} (n={summary.n}); {known}"
+    return desk.build(draft, "replicate", evidence)
 
 
 def default(desk: Desk) -> Iterator[Draft]:

@@ -210,3 +210,19 @@ def test_a_strategy_that_asks_for_a_draw_the_preflight_refuses_learns_so_and_goe
     entry = (toy.out(home) / "analysis.md").read_text().split(f"## Iter {asked[0].proposal.iteration}:")[1]
     assert "on draw 43" in entry.split("## Iter")[0] and "W of this draw is nothing" in entry.split("## Iter")[0]
     assert len(now.done) == 15 and not now.alarms
+
+
+def test_a_wish_written_while_it_runs_is_acknowledged_and_wins_over_what_is_frozen(tmp_path):
+    home = make(tmp_path)
+    explore(home, 2)
+    path = home / "instructions" / "toy.md"
+    path.write_text(path.read_text() + "\n## User instructions\n\n- Try hidden_dim = 16\n- Move to n_neurons = 20\n")
+    explore(home, 8)
+    now = state(home)
+    rule = now.contract.key("graph_model.hidden_dim")
+    assert rule.level == "free" and set(rule.allowed) == {8, 16}
+    assert any(n.config["graph_model"]["hidden_dim"] == 16 for n in now.nodes.values())
+    assert now.boundaries[1].regime == "large"
+    memory = (toy.out(home) / "memory.md").read_text()
+    assert "- Try hidden_dim = 16: hidden_dim is free" in memory
+    assert "- Move to n_neurons = 20: regime large is that of block 2" in memory

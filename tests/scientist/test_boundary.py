@@ -276,6 +276,6 @@ def test_user_instructions_are_answered_one_by_one():
     driver.ended()
     first, second, third = acknowledged(driver.state)
     assert first.startswith("regime b is that of block 2; regime c is taken at a block end; n_neurons=400: no declared")
-    assert second == "lr_W is free (1E-4 to 1E-2)"
+    assert second == "lr_W is free (1E-4 to 1E-2) and comes first"
     assert third == "kept for readers; the offline scientist acts on keys, ranges and regimes only"
     assert OfflineScientist().propose(driver.state, 1).acknowledged == (first, second, third)
