@@ -79,7 +79,7 @@ class Desk:
 
     @cached_property
     def order(self) -> list[str]:
-        """Keys in the order of interest: people's wishes, the last boundary's focus, the instruction's order, the rest."""
+        """Keys in the order of interest: wishes, the last boundary's focus, the instruction's order, the rest."""
         before = self.state.boundaries.get(self.block - 1)
         focus = [self.state.contract.key(k) for k in (before.focus_keys if before else ())]
         wished = [k.key for item in self.state.contract.user_instructions for k in named_keys(self.state, item)]
