@@ -1,4 +1,4 @@
-"""The sparse exploration at its own size: where it starts, and that its ranges hold a solution."""
+"""The sparse exploration at its own size: where it starts, and that its ranges hold a solution in each regime."""
 
 from pathlib import Path
 
@@ -14,21 +14,24 @@ from trainers.settings import Reader, load_yaml, read_config
 from trainers.signal import data_train_signal, estimates
 
 START = Path(__file__).resolve().parents[2] / "explorations" / "sparse_gnn" / "config.yaml"
-CPU_AUGMENTATION = load_yaml((START.parent / "exploration.yaml").read_text())["profiles"]["cpu"][
-    "claude.data_augmentation_loop"
-]
+EXPLORATION = load_yaml((START.parent / "exploration.yaml").read_text())
+BUDGET = EXPLORATION["profiles"]["cpu"]
 FOUND = {"learning_rate_W_start": 1e-2, "coeff_edge_diff": 100.0, "n_epochs_init": 1, "coeff_W_L1": 1e-3}
-"""Four single-key moves inside the seed's ranges."""
+"""Four single-key moves inside the instruction's ranges."""
+DENSE = FOUND | {"learning_rate_start": 3.2e-4, "n_epochs_init": 2, "coeff_W_L1": 1e-5}
+"""What is found where W is larger or not sparse: faster functions, no pressure on W."""
 
 
-@pytest.fixture(scope="module")
-def sparse(tmp_path_factory):
-    """Return a function: training keys -> metrics of iteration 1 with these keys changed."""
-    folder = tmp_path_factory.mktemp("sparse")
+def regime(folder, name, draw):
+    """Return a function: training keys -> metrics of a training on a regime's draw with these keys changed."""
+    declared = next(r for r in EXPLORATION["regimes"] if r["name"] == name)
+    budget = BUDGET | declared.get("profiles", {}).get("cpu", {})
     config = load_yaml(START.read_text())
     del config["claude"]
-    config["training"]["data_augmentation_loop"] = CPU_AUGMENTATION
-    spec = {"contract": 1, "system": "signal", "profile": "cpu", "regime": "sparse", "config": config}
+    config["simulation"] |= declared["simulation"] | {"seed": draw}
+    config["simulation"] |= {k.partition(".")[2]: v for k, v in budget.items() if k.startswith("simulation.")}
+    config["training"]["data_augmentation_loop"] = budget["claude.data_augmentation_loop"]
+    spec = {"contract": 1, "system": "signal", "profile": "cpu", "regime": name, "config": config}
     (folder / "SPEC.yaml").write_text(yaml.safe_dump(spec))
     prepare(folder / "SPEC.yaml", folder / "data")
     data, inputs = load_signal(folder / "data" / "train", folder / "data" / "inputs")
@@ -44,6 +47,11 @@ def sparse(tmp_path_factory):
     return metrics
 
 
+@pytest.fixture(scope="module")
+def sparse(tmp_path_factory):
+    return regime(tmp_path_factory.mktemp("sparse"), "sparse-100", 42)
+
+
 @pytest.mark.science
 def test_iteration_1_leaves_something_to_explore(sparse):
     assert 0.5 < sparse()["connectivity_R2"] < 0.9
@@ -55,3 +63,11 @@ def test_the_ranges_hold_a_recovery(sparse):
     assert found["connectivity_R2"] > 0.995
     assert found["connectivity_R2_strict"] > 0.98
     assert found["support_AUC"] > 0.95
+
+
+@pytest.mark.science
+@pytest.mark.parametrize(
+    ("name", "draw", "least"), [("sparse-200", 42, 0.98), ("low-rank-100", 43, 0.98), ("low-rank-200", 42, 0.95)]
+)
+def test_the_ranges_hold_a_recovery_in_every_other_regime(tmp_path, name, draw, least):
+    assert regime(tmp_path, name, draw)(**DENSE)["connectivity_R2"] > least
