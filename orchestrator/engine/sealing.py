@@ -65,7 +65,7 @@ def sealed_contract(paths: Paths) -> Contract:
     if paths.contract.exists() and _shown(paths) not in rules:  # an older one: a kill before the view was written
         raise JournalError(
             f"{paths.contract} was changed after it was sealed. Delete it (it is written again as it was); "
-            "to change the rules edit the instruction and start with FRESH=1"
+            "to change the rules edit the instruction, config.yaml or exploration.yaml: the next turn takes that up"
         )
     return contract
 

@@ -138,6 +138,26 @@ def killing_replace(source, target, **options):
     return replace(source, target, **options)
 
 
+link_tree = snapshots._link_tree
+
+
+def killing_link(source, target):
+    if POINT == "mid_copy" and source.name == "code":
+        die()
+    link_tree(source, target)
+
+
+snapshots._link_tree = killing_link
+rename = Path.rename
+
+
+def killing_rename(self, target):
+    if POINT == "between_renames" and self.name == "out.next":
+        die()
+    return rename(self, target)
+
+
+Path.rename = killing_rename
 copy_best = snapshots._copy_best
 
 

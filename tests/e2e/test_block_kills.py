@@ -9,7 +9,7 @@ import pytest
 from orchestrator.core.events import Turned
 from orchestrator.core.state import fold
 from orchestrator.engine.opening import paths_of
-from orchestrator.engine.sealing import sealed_contract
+from orchestrator.engine.sealing import sealed_contract, state_of
 from orchestrator.scientist.offline import OfflineScientist
 from orchestrator.store import journal
 from tests import toy
@@ -22,9 +22,8 @@ EDIT_AFTER = "4"
 VIEWS = ("memory.md", "analysis.md", "ucb_scores.txt", "best.yaml", "contract.yaml", "instruction.md")
 
 
-def drive(home, point="nowhere", victims="engine"):
-    words = [sys.executable, str(DRIVER), point, victims, "3", "--home", str(home), "explore", "toy"]
-    command = [*words, "--iterations", str(ITERATIONS)]
+def drive(home, point="nowhere", victims="engine", words=("explore", "toy", "--iterations", str(ITERATIONS))):
+    command = [sys.executable, str(DRIVER), point, victims, "3", "--home", str(home), *words]
     env = toy.environment(EDIT=EDIT_AFTER)
     return subprocess.run(command, capture_output=True, text=True, timeout=40, env=env, check=False)
 
@@ -96,3 +95,42 @@ def test_a_kill_at_a_block_end_or_a_changed_input_gives_the_uninterrupted_histor
     assert {n for n in texts if texts[n] != uninterrupted[1].get(n)} == set() == uninterrupted[1].keys() - texts.keys()
     assert records == uninterrupted[2]
     toy.wait_for(lambda: not toy.processes_of(home))
+
+
+@pytest.mark.parametrize("point", ["mid_copy", "between_renames"])
+def test_starting_again_from_a_block_survives_a_kill(tmp_path, point):
+    home = make(tmp_path)
+    assert drive(home).returncode == 0
+    events = journal.read(toy.out(home) / "journal.jsonl")
+    killed = drive(home, point, words=("resume", "toy", "--block", "1"))
+    assert killed.returncode == -9, killed.stdout + killed.stderr
+    done = toy.run(home, "resume", "toy")
+    assert done.returncode == 0, done.stdout + done.stderr
+    if point == "mid_copy":  # nothing had been set aside
+        assert journal.read(toy.out(home) / "journal.jsonl")[: len(events)] == events
+        done = toy.run(home, "resume", "toy", "--block", "1")
+        assert done.returncode == 0, done.stdout + done.stderr
+    aside = list(toy.out(home).parent.glob("out-*"))
+    assert len(aside) == 1 and journal.read(aside[0] / "journal.jsonl")[: len(events)] == events
+    state = state_of(paths_of(home, "toy", None))
+    assert len(state.done) == ITERATIONS and not (toy.out(home).parent / "out.next").exists()
+    assert [body.number for _, body in state.amendments] == [1]  # block 1 ended before the change: it is taken up again
+    assert "+  learning_rate_W_start: 3.0E-3 # range: 1E-4 to 4E-2" in state.amendments[0][1].diff
+
+
+@pytest.mark.parametrize(("old", "new"), [("{n_neurons: 20}", "{n_neurons: 30}"), ("name: large", "name: big")])
+def test_a_measured_regime_that_is_declared_anew_before_its_first_run_is_measured_anew(tmp_path, old, new):
+    home = make(tmp_path)
+    assert drive(home, "after_regime_ready").returncode == -9
+    path = home / "explorations" / "toy" / "exploration.yaml"
+    before = path.read_text()
+    path.write_text(before.replace(old, new))
+    assert drive(home, "after_regime_ready").returncode == -9
+    state = state_of(paths_of(home, "toy", None))
+    assert len(state.amendments) == 1 and len(state.iterations) == 3 and len(state.regimes) == 2
+    path.write_text(before)
+    done = drive(home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    state = state_of(paths_of(home, "toy", None))
+    assert [(r.regime_name, r.simulation_seed) for r in state.regimes] == [("small", 42), ("large", 42)]
+    assert state.nodes[4].config["simulation"]["n_neurons"] == 20
