@@ -2,15 +2,14 @@
 
 The three files are the person's: the engine never writes them. Their text as compiled lies in `.inputs/N`, N the
 amendments so far, written before the event that counts it: so a change is recorded once, with its diff, whatever was
-killed, and a journal that starts again from an earlier block finds the files of its own last amendment. A change that cannot be taken up pauses the exploration with its line; the old rules
-stay in force for what is running.
+killed, and a journal that starts again from an earlier block finds the files of its own last amendment. A change that
+cannot be taken up pauses the exploration with its line; the old rules stay in force for what is running.
 """
 
 from __future__ import annotations
 
 import difflib
 from dataclasses import replace
-from pathlib import Path
 
 from orchestrator.core.contract import Contract
 from orchestrator.core.events import Amended

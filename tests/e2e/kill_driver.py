@@ -1,8 +1,7 @@
 """Run the real command line, but die by SIGKILL at a named point: `kill_driver.py POINT VICTIMS ITERATION ARGS...`.
 
 The engine's code is untouched; the points are put around its functions from outside, in this process only.
-VICTIMS is a comma list of engine, supervisor, child. At the points of a block's end ITERATION is the block's last one, at
-those of a changed input the last one before the change. With EDIT=ITERATION in the environment the driver is also the
+VICTIMS is a comma list of engine, supervisor, child. With EDIT=ITERATION in the environment the driver is also the
 person who changes the input files, before the turn that follows that iteration.
 """
 

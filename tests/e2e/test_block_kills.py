@@ -73,8 +73,9 @@ def uninterrupted(tmp_path_factory):
 
 CASES = [
     ("before_boundary", "engine"), ("after_boundary", "engine"), ("mid_snapshot", "engine"),
-    ("mid_generation", "engine"), ("mid_generation", "engine,supervisor"), ("mid_generation", "engine,supervisor,child"),
-    ("mid_generation", "engine,child"), ("before_regime_ready", "engine"), ("after_regime_ready", "engine"),
+    ("mid_generation", "engine"), ("mid_generation", "engine,supervisor"), ("mid_generation", "engine,child"),
+    ("mid_generation", "engine,supervisor,child"), ("before_regime_ready", "engine"),
+    ("after_regime_ready", "engine"),
     ("mid_inputs", "engine"), ("before_amended", "engine"), ("after_amended", "engine"),
     ("before_contract_view", "engine"), ("paused", "engine"),
 ]  # fmt: skip
