@@ -24,6 +24,7 @@ def check(state: State, turn: Turn) -> None:
     if closing is None:
         if said is not None:
             raise RefusedError(f"end of block {said.block} refused: no block is complete now; leave `boundary` out")
+        _check_within(state, turn)
         return
     if said is None:
         raise RefusedError(
@@ -37,6 +38,17 @@ def check(state: State, turn: Turn) -> None:
     _check_words(said)
     _check_regime(state, said)
     _check_rules(state, said.rules)
+
+
+def _check_within(state: State, turn: Turn) -> None:
+    """Raise RefusedError when a proposal begins a block before the one before it is ended."""
+    for proposal in turn.proposals:
+        block = state.block_of(proposal.iteration)
+        if proposal.iteration == state.first_of(block) and block > 1 and block - 1 not in state.boundaries:
+            raise RefusedError(
+                f"iteration {proposal.iteration} refused: it begins block {block}, and block {block - 1} is not ended; "
+                "propose fewer, and wait for its runs"
+            )
 
 
 def _check_words(said: Boundary) -> None:

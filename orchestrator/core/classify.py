@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 
-from orchestrator.core.contract import Condition, VerdictRule
+from orchestrator.core.contract import Condition, Contract, VerdictRule
 from orchestrator.core.state import Iteration, State
 
 _OPS = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
@@ -15,9 +15,9 @@ def holds(condition: Condition, value: float | None) -> bool:
     return value is not None and _OPS[condition.op](value, condition.value)
 
 
-def verdict(state: State, iteration: Iteration) -> str:
-    """Return the first class whose conditions all hold, else the last class (failed)."""
-    rules: tuple[VerdictRule, ...] = state.contract.verdicts
+def verdict(state: State, iteration: Iteration, contract: Contract | None = None) -> str:
+    """Return the first class (of `contract`; null: the one in force) whose conditions all hold, else the last one."""
+    rules: tuple[VerdictRule, ...] = (contract or state.contract).verdicts
     for rule in rules:
         if all(holds(c, iteration.metric(c.metric).value) for c in rule.conditions):
             return rule.name

@@ -6,6 +6,7 @@ journal; an event whose natural key was seen before changes nothing.
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -58,6 +59,8 @@ class Iteration:
     block: int
     attempts: list[Attempt] = field(default_factory=list)
     reflection: Reflection | None = None
+    rules: Contract | None = None
+    """Contract in force when it was judged: its entry in the log stays as it was written."""
 
     @property
     def final(self) -> RunEnded | None:
@@ -125,6 +128,10 @@ class State:
     """Ended blocks."""
     boundary_seq: dict[int, int] = field(default_factory=dict)
     """Ended block -> sequence number of the turn that ended it."""
+    boundary_rules: dict[int, Contract] = field(default_factory=dict)
+    """Ended block -> contract in force at its end."""
+    ran_in: dict[int, str] = field(default_factory=dict)
+    """Block with proposals -> name of its regime: an amended contract may declare regimes in another order."""
     principles: tuple[Principle, ...] = ()
     refusals: list[Refused] = field(default_factory=list)
     alarms: list[Alarm] = field(default_factory=list)
@@ -198,6 +205,10 @@ class State:
         contract = Contract.model_validate(body.contract)
         if contract.n_iter_block != self.n_iter_block:
             raise ValueError("an amended contract has another n_iter_block")
+        new = {r.name: r for r in contract.regimes}
+        stale = [r.name for r in self.contract.regimes if new.get(r.name) != r]
+        self.seen -= {r.key for r in self.regimes if r.regime_name in stale}  # measured anew, as what it is now
+        self.regimes = [r for r in self.regimes if r.regime_name not in stale]
         self.contract = contract
         self.amendments.append((seq, body))
 
@@ -205,15 +216,18 @@ class State:
         for proposal in turn.proposals:
             self._propose(proposal, turn.turn)
         for reflection in turn.reflections:
-            self._iteration(reflection.iteration).reflection = reflection
+            it = self._iteration(reflection.iteration)
+            it.reflection, it.rules = reflection, self.contract
         if turn.boundary is not None:
             self.boundaries[turn.boundary.block] = turn.boundary
             self.boundary_seq[turn.boundary.block] = seq
+            self.boundary_rules[turn.boundary.block] = self.contract
         self.principles = turn.principles or self.principles
         self.turns.append(turn)
 
     def _propose(self, proposal: Proposal, turn: int) -> None:
         block = self.block_of(proposal.iteration)
+        self.ran_in.setdefault(block, self.regime_name(block))
         node_id = proposal.mutation.replicate_of or proposal.iteration
         if node_id == proposal.iteration:
             config = self.config_of(proposal)
@@ -281,7 +295,8 @@ class State:
         if not regimes:
             return None
         before = self.boundaries.get(block - 1)
-        named = next((r for r in regimes if before is not None and r.name == before.regime), None)
+        name = self.ran_in.get(block, before.regime if before is not None else None)
+        named = next((r for r in regimes if r.name == name), None)
         return named or regimes[(block - 1) % len(regimes)]
 
     def regime_name(self, block: int) -> str:
@@ -301,6 +316,16 @@ class State:
         tried = [r for r in self.regimes if r.regime_name == name and r.simulation_seed is not None]
         fit = [r for r in tried if not r.unfit] or sorted(tried, key=_poverty)
         return fit[0].simulation_seed if fit else None
+
+    def at_end(self, block: int) -> State:
+        """Return the state as an ended block left it: its contract, and no iteration of a later block."""
+        last = self.first_of(block + 1) - 1
+        then = copy.copy(self)
+        then.contract = self.boundary_rules[block]
+        then.iterations = {n: it for n, it in self.iterations.items() if n <= last}
+        then.nodes = {n: node for n, node in self.nodes.items() if n <= last}
+        then.ideas = {idea: [n for n in found if n <= last] for idea, found in self.ideas.items() if found[0] <= last}
+        return then
 
     # What is to be done, in one place: every reader asks these.
 

@@ -265,7 +265,6 @@ class Explorer:
         if found is not None:
             self._append(found[1])
             self.setup = found[0]
-            self._inputs.taken()
         return False
 
     def _wanted(self, iterations: int) -> int:

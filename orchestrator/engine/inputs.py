@@ -1,15 +1,15 @@
 """Notice that a person changed the instruction, config.yaml or exploration.yaml, and compile the new rules.
 
-The three files are the person's: the engine never writes them. Their bytes as last compiled lie in `.inputs/`, so that
-a change is recorded with its diff. A change that cannot be taken up pauses the exploration with its line; the old rules
-stay in force for what is running.
+The three files are the person's: the engine never writes them. Their text as compiled lies in `.inputs/N`, N the
+amendments so far, written before the event that counts it: so a change is recorded once, with its diff, whatever was
+killed, and a journal that starts again from an earlier block finds the files of its own last amendment. A change that
+cannot be taken up pauses the exploration with its line; the old rules stay in force for what is running.
 """
 
 from __future__ import annotations
 
 import difflib
 from dataclasses import replace
-from pathlib import Path
 
 from orchestrator.core.contract import Contract
 from orchestrator.core.events import Amended
@@ -38,7 +38,7 @@ class Inputs:
 
     def remember(self, setup: Setup) -> None:
         """Keep the files as they are compiled now (at the opening)."""
-        self._keep(_texts(setup))
+        self._keep(_texts(setup), 0)
 
     def changed(self, setup: Setup, state: State) -> tuple[Setup, Amended] | None:
         """Return the new setup with its event, or None when nothing changed since the last call.
@@ -47,7 +47,7 @@ class Inputs:
             UserError: a file cannot be read or compiled, or changes what cannot change; names file and line.
         """
         if self._seen is None:
-            self._seen = self._kept()
+            self._seen = self._kept(len(state.amendments))
         texts = _texts(setup)
         if texts == self._seen:
             self._refused = None
@@ -59,10 +59,11 @@ class Inputs:
         except UserError as error:
             self._refused, self._why = texts, str(error)
             raise
-        diff = "\n".join(_diff(name, self._seen.get(name), text) for name, text in texts.items()).strip("\n")
+        seen = {"instruction.md": setup.instruction} | self._seen
+        diff = "\n".join(_diff(name, seen.get(name), text) for name, text in texts.items()).strip("\n")
         contract = found.contract
         if not self._seen and contract == state.contract and found.instruction == setup.instruction:
-            self._keep(texts)  # an exploration of an earlier version, unchanged
+            self._keep(texts, len(state.amendments))  # an exploration of an earlier version, unchanged
             return None
         event = Amended(
             number=len(state.amendments) + 1,
@@ -72,36 +73,29 @@ class Inputs:
             diff=diff,
         )
         self._refused = None
-        self._pending = texts
+        self._keep(texts, event.number)
         return found, event
 
-    def taken(self) -> None:
-        """Keep the files of the last change: its event is in the journal."""
-        self._keep(self._pending)
-
-    def _keep(self, texts: dict[str, str]) -> None:
-        self._shadows.mkdir(parents=True, exist_ok=True)
+    def _keep(self, texts: dict[str, str], number: int) -> None:
+        folder = self._shadows / str(number)
+        folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
-            atomic.write_if_changed(self._shadows / name, text)
+            atomic.write_if_changed(folder / name, text)
         self._seen = texts
 
-    def _kept(self) -> dict[str, str]:
-        found = (
-            {p.name: p.read_text(encoding="utf-8") for p in self._shadows.glob("*")} if self._shadows.is_dir() else {}
-        )
-        return {name: found[name] for name in ("instruction.md", "config.yaml", "exploration.yaml") if name in found}
-
-
-def _files(setup: Setup) -> dict[str, Path]:
-    return {
-        "instruction.md": opening.instruction_path(setup.source_root, setup.spec),
-        "config.yaml": setup.paths.config_yaml,
-        "exploration.yaml": setup.paths.exploration_yaml,
-    }
+    def _kept(self, number: int) -> dict[str, str]:
+        paths = [self._shadows / str(number) / name for name in ("instruction.md", "config.yaml", "exploration.yaml")]
+        return {p.name: opening.read_text(p) for p in paths} if all(p.is_file() for p in paths) else {}
 
 
 def _texts(setup: Setup) -> dict[str, str]:
-    return {name: opening.read_text(path) for name, path in _files(setup).items()}
+    spec = opening.read_spec(setup.paths)  # it may name another instruction now
+    files = {
+        "instruction.md": opening.instruction_path(setup.source_root, spec),
+        "config.yaml": setup.paths.config_yaml,
+        "exploration.yaml": setup.paths.exploration_yaml,
+    }
+    return {name: opening.read_text(path) for name, path in files.items()}
 
 
 def _diff(name: str, before: str | None, after: str) -> str:

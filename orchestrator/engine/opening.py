@@ -19,7 +19,7 @@ from orchestrator.core.records import Config
 from orchestrator.core.schema import SystemSchema, read_schema
 from orchestrator.engine.context import Setup
 from orchestrator.engine.devices import device_kind
-from orchestrator.engine.sealing import opened_of, rules_of, sealed_contract, state_of
+from orchestrator.engine.sealing import finish, opened_of, rules_of, sealed_contract, state_of
 from orchestrator.errors import InstructionError, NeedsPersonError, RefusedError, UserError
 from orchestrator.formats import yaml_edit
 from orchestrator.formats.compile import compile_contract
@@ -76,6 +76,7 @@ def load(home: Path, name: str, wishes: Wishes) -> Setup:
         UserError: the wishes do not fit what was opened.
     """
     paths = paths_of(home, name, wishes.root)
+    finish(paths)
     opened = None if wishes.fresh else opened_of(paths)
     spec = read_spec(paths)
     schema = _schema(home, paths, spec, opened)

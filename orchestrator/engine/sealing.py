@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -63,7 +65,7 @@ def sealed_contract(paths: Paths) -> Contract:
     if paths.contract.exists() and _shown(paths) not in rules:  # an older one: a kill before the view was written
         raise JournalError(
             f"{paths.contract} was changed after it was sealed. Delete it (it is written again as it was); "
-            "to change the rules edit the instruction and start with FRESH=1"
+            "to change the rules edit the instruction, config.yaml or exploration.yaml: the next turn takes that up"
         )
     return contract
 
@@ -111,10 +113,15 @@ def code_in_use(setup: Setup) -> str:
     return tree
 
 
-def set_aside(paths: Paths, launcher: Launcher) -> Path | None:
+def set_aside(paths: Paths, launcher: Launcher, begin: Callable[[Path], None] | None = None) -> Path | None:
     """Rename the output folder with its date; return the new name, or None when there was nothing.
 
     Runs that outlived their engine are cancelled first (with a checkpoint), so that none writes into the new folder.
+
+    Args:
+        paths: of the exploration.
+        launcher: of its runs.
+        begin: fills the folder that takes the old one's place; until it has, nothing is renamed.
 
     Raises:
         JournalError: an engine is at work there, or a run does not stop. Nothing was renamed.
@@ -124,12 +131,30 @@ def set_aside(paths: Paths, launcher: Launcher) -> Path | None:
     lock = journal.take_lock(paths.engine_lock)
     try:
         _stop_all(paths, launcher)
+        new = successor(paths)
+        shutil.rmtree(new, ignore_errors=True)  # of an attempt that was killed
+        if begin is not None:
+            new.mkdir()
+            begin(new)
         stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
         target = paths.out.with_name(f"{paths.out.name}-{stamp}")
         paths.out.rename(target)
+        if begin is not None:
+            new.rename(paths.out)
     finally:
         os.close(lock)
     return target
+
+
+def successor(paths: Paths) -> Path:
+    """Return the folder that is about to take the output folder's place."""
+    return paths.out.with_name(f"{paths.out.name}.next")
+
+
+def finish(paths: Paths) -> None:
+    """Finish a setting aside that was killed between its two renamings."""
+    if not paths.out.exists() and (successor(paths) / paths.journal.name).exists():
+        successor(paths).rename(paths.out)
 
 
 def _stop_all(paths: Paths, launcher: Launcher) -> None:

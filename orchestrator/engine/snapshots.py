@@ -90,24 +90,26 @@ def start_again(paths: Paths, block: int, launcher: Launcher) -> tuple[Path, int
         raise UserError(f"BLOCK={block}: that block has not ended in {paths.out}; ended blocks: {ended}")
     events = journal.read(paths.journal)
     asked = next(e.body.iterations for e in reversed(events) if isinstance(e.body, Session))
-    old = set_aside(paths, launcher)
-    assert old is not None
-    earlier = Paths(source=paths.source, out=old)
     kept = events[: state.boundary_seq[block]]
-    paths.out.mkdir(parents=True)
+    old = set_aside(paths, launcher, lambda folder: _copy(paths, Paths(paths.source, folder), kept))
+    assert old is not None
+    return old, asked
+
+
+def _copy(old: Paths, new: Paths, kept: list[Event]) -> None:
+    """Copy what the first events of a journal stand for; the journal comes last: it makes the folder count."""
     for name in (".gitignore", "notes.md"):
-        if (old / name).exists():
-            shutil.copyfile(old / name, paths.out / name)
+        if (old.out / name).exists():
+            shutil.copyfile(old.out / name, new.out / name)
     for name in (".git", ".inputs", "code", "data"):
-        if (old / name).is_dir():
-            _link_tree(old / name, paths.out / name)
+        if (old.out / name).is_dir():
+            _link_tree(old.out / name, new.out / name)
     for event in kept:
         if isinstance(event.body, RunReserved):
-            run = earlier.run(event.body.iteration, event.body.attempt).root
+            run = old.run(event.body.iteration, event.body.attempt).root
             if run.is_dir():
-                _link_tree(run, paths.run(event.body.iteration, event.body.attempt).root)
-    atomic.write_bytes(paths.journal, b"".join(journal.encode(e) for e in kept))  # last: it makes the folder count
-    return old, asked
+                _link_tree(run, new.run(event.body.iteration, event.body.attempt).root)
+    atomic.write_bytes(new.journal, b"".join(journal.encode(e) for e in kept))
 
 
 def _link_tree(source: Path, target: Path) -> None:

@@ -11,7 +11,7 @@ def header(state: State) -> str:
     opened = state.opened
     assert opened is not None
     return (
-        f"# {state.contract.title}: full log\n\n"
+        f"# {opened.contract.get('title', state.contract.title)}: full log\n\n"
         f"Exploration `{opened.exploration}`, profile `{opened.profile}`, device `{opened.device}`, "
         f"contract `{opened.contract_sha[:12]}`, code `{opened.code[:12]}`.\n"
         "Written by the engine from records; write your own remarks to `notes.md`.\n" + notes(state, "analysis.md")
@@ -35,7 +35,7 @@ def entries(state: State) -> list[str]:
             break
         texts.append("\n" + entry.render(state, it))
         if it.block in state.boundaries and number + 1 == state.first_of(it.block + 1):
-            texts.append("\n" + block.render(state, it.block))
+            texts.append("\n" + block.render(state.at_end(it.block), it.block))
     return texts
 
 

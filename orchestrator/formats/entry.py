@@ -48,11 +48,11 @@ def node_text(state: State, it: Iteration) -> str:
 
 def render(state: State, it: Iteration) -> str:
     """Return the entry of a finished iteration, ending with a newline."""
-    contract, proposal, final = state.contract, it.proposal, it.final
+    contract, proposal, final = it.rules or state.contract, it.proposal, it.final
     assert final is not None
     config = state.config_of(proposal)
     lines = [
-        f"## Iter {proposal.iteration}: {verdict(state, it).lower()}",
+        f"## Iter {proposal.iteration}: {verdict(state, it, contract).lower()}",
         f"Node: {node_text(state, it)}",
         f"Mode/Strategy: {proposal.strategy}",
         *([f"Evidence: {proposal.evidence}"] if proposal.evidence else []),

@@ -10,11 +10,11 @@ from orchestrator.core.state import State
 
 def instruction_text(text: str, boundaries: list[Boundary]) -> str:
     """Return the instruction with the rule edits of the ended blocks, in their order; all other lines as they were."""
-    lines = text.splitlines()
+    lines = text.split("\n")  # not splitlines: a form feed is no line end of Markdown
     for boundary in boundaries:
         for edit in boundary.rules:
             lines = _edited(lines, edit)
-    return "\n".join(lines) + ("\n" if text.endswith("\n") else "")
+    return "\n".join(lines)
 
 
 def in_force(state: State, through: int | None = None) -> str:

@@ -82,3 +82,14 @@ def test_a_config_carried_into_a_new_regime_keeps_its_training_and_takes_the_reg
     assert (proposal.parent, proposal.base) == (None, 2)
     assert config["simulation"]["n_neurons"] == 20 and carried["simulation"]["n_neurons"] == 10
     assert config["training"] | {"seed": 0} == carried["training"] | {"seed": 0}
+
+
+def test_no_proposal_begins_a_block_before_the_one_before_it_is_ended():
+    driver = Driver(contract(regimes=REGIMES, n_iter_block=2))
+    driver.end(driver.turn().proposals[0].iteration, 0.5)
+    ahead = driver.turn().proposals[0].model_copy(update={"iteration": 3, "parent": None})
+    with pytest.raises(RefusedError, match="begins block 2, and block 1 is not ended"):
+        boundary.check(driver.state, turn(proposals=(ahead,)))
+    driver.end(2, 0.6)
+    driver.turn()
+    boundary.check(driver.state, turn(proposals=(ahead,)))

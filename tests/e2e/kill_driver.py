@@ -1,16 +1,20 @@
 """Run the real command line, but die by SIGKILL at a named point: `kill_driver.py POINT VICTIMS ITERATION ARGS...`.
 
 The engine's code is untouched; the points are put around its functions from outside, in this process only.
-VICTIMS is a comma list of engine, supervisor, child.
+VICTIMS is a comma list of engine, supervisor, child. With EDIT=ITERATION in the environment the driver is also the
+person who changes the input files, before the turn that follows that iteration.
 """
 
 import os
 import signal
 import sys
+import time
+from pathlib import Path
 
 from orchestrator import cli
-from orchestrator.core.events import RunEnded, RunReserved, Turned
-from orchestrator.engine import evaluate, explorer, publish
+from orchestrator.core.events import Amended, RegimeReady, RunEnded, RunReserved, Turned
+from orchestrator.engine import evaluate, explorer, inputs, publish, regimes, snapshots
+from orchestrator.errors import UserError
 from orchestrator.launch import folder
 from orchestrator.store import atomic, journal
 
@@ -59,6 +63,12 @@ def killing_append(self, body):
         "after_run_reserved": isinstance(body, RunReserved) and body.iteration == ITERATION,
         "torn_run_ended": isinstance(body, RunEnded) and body.iteration == ITERATION,
         "after_run_ended": isinstance(body, RunEnded) and body.iteration == ITERATION,
+        "before_boundary": isinstance(body, Turned) and body.turn.boundary is not None,
+        "after_boundary": isinstance(body, Turned) and body.turn.boundary is not None,
+        "before_regime_ready": isinstance(body, RegimeReady) and started(),
+        "after_regime_ready": isinstance(body, RegimeReady) and started(),
+        "before_amended": isinstance(body, Amended),
+        "after_amended": isinstance(body, Amended),
     }.get(POINT, False)
     if mine and POINT.startswith("before"):
         die()
@@ -125,6 +135,93 @@ def killing_replace(source, target, **options):
             file.truncate(20)
         die()
     return replace(source, target, **options)
+
+
+link_tree = snapshots._link_tree
+
+
+def killing_link(source, target):
+    if POINT == "mid_copy" and source.name == "code":
+        die()
+    link_tree(source, target)
+
+
+snapshots._link_tree = killing_link
+rename = Path.rename
+
+
+def killing_rename(self, target):
+    if POINT == "between_renames" and self.name == "out.next":
+        die()
+    return rename(self, target)
+
+
+Path.rename = killing_rename
+copy_best = snapshots._copy_best
+
+
+def killing_copy(run, folder):
+    copy_best(run, folder)
+    if POINT == "mid_snapshot":
+        die()
+
+
+snapshots._copy_best = killing_copy
+generate_wait = regimes._wait
+
+
+def killing_generation(adapters, run, go_on):
+    """Die while the second regime's data are generated."""
+    if POINT == "mid_generation" and started():
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline and adapters.launcher.state(run.root) == "unclaimed":
+            time.sleep(0.01)
+        die(run.root if adapters.launcher.state(run.root) == "running" else None)
+    generate_wait(adapters, run, go_on)
+
+
+regimes._wait = killing_generation
+write_if_changed = atomic.write_if_changed
+
+
+def killing_write_if_changed(path, text):
+    kept = path.parent.parent.name == ".inputs" and path.parent.name == "1" and path.name == "config.yaml"
+    if POINT == "mid_inputs" and kept:
+        die()
+    if POINT == "before_contract_view" and path.name == "contract.yaml" and (path.parent / ".inputs" / "1").exists():
+        die()
+    return write_if_changed(path, text)
+
+
+atomic.write_if_changed = killing_write_if_changed
+changed = inputs.Inputs.changed
+EDITS = (
+    ("instructions/toy.md", "range: 1E-4 to 1E-2", "range: 1E-4 to 4E-2"),
+    ("instructions/toy.md", "connectivity_R2 > 0.9", "connectivity_R2 > 0.92"),
+    ("explorations/toy/config.yaml", "ucb_c: 1.414", "ucb_c: 2.0"),
+    ("explorations/toy/exploration.yaml", "replicate_every: 4", "replicate_every: 3"),
+)
+
+
+def editing(self, setup, state):
+    """Change the files as a person would; at the point `paused` the first try is broken, and the engine dies of it."""
+    if len(state.done) >= int(os.environ.get("EDIT", "1000")):
+        config = Path(HOME, EDITS[2][0])
+        if POINT == "paused":
+            config.write_text("training: [\n" + config.read_text())
+        elif config.read_text().startswith("training: [\n"):
+            config.write_text(config.read_text().removeprefix("training: [\n"))
+        for name, old, new in EDITS:
+            Path(HOME, name).write_text(Path(HOME, name).read_text().replace(old + "\n", new + "\n"))
+    try:
+        return changed(self, setup, state)
+    except UserError:
+        if POINT == "paused":
+            die()
+        raise
+
+
+inputs.Inputs.changed = editing
 
 
 def started():

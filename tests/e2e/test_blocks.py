@@ -226,3 +226,56 @@ def test_a_wish_written_while_it_runs_is_acknowledged_and_wins_over_what_is_froz
     memory = (toy.out(home) / "memory.md").read_text()
     assert "- Try hidden_dim = 16: hidden_dim is free" in memory
     assert "- Move to n_neurons = 20: regime large is that of block 2" in memory
+
+
+def amend(home, *changes):
+    for path, old, new in changes:
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+
+
+def test_regimes_may_be_declared_in_another_order(tmp_path):
+    home = make(tmp_path)
+    explore(home, 5)
+    path = home / "explorations" / "toy" / "exploration.yaml"
+    head, small, large = re.split(r"(?=  - name: )", path.read_text())
+    path.write_text(head + "  - name: third\n    simulation: {n_neurons: 30}\n" + large + small)
+    explore(home, 13)
+    now = state(home)
+    assert [now.regime_name(b) for b in (1, 2, 3, 4)] == ["small", "large", "small", "third"]
+    assert [now.nodes[n].config["simulation"]["n_neurons"] for n in (1, 5, 9, 13)] == [10, 20, 10, 30]
+
+
+def test_what_was_written_into_the_log_stays_whatever_is_amended_or_run_later(tmp_path):
+    home = make(tmp_path)
+    explore(home, 6)
+    log = toy.out(home) / "analysis.md"
+    before = log.read_text()
+    path = home / "instructions" / "toy.md"
+    amend(
+        home,
+        (path, "connectivity_R2 > 0.9", "connectivity_R2 > 0.95"),
+        (path, "Config: seed=S, lr_W=X, lr=Y, batch_size=B", "Config: seed=S, lr=Y"),
+        (path, "# Toy exploration", "# Another title"),
+    )
+    explore(home, 9)  # block 3 runs the best idea of block 1 again
+    assert len(state(home).ideas[state(home).nodes[9].idea]) > 1 and state(home).regime_name(3) == "small"
+    assert log.read_text().startswith(before)
+    entry = log.read_text().split("## Iter 7:")[1]
+    assert entry.startswith(" failed") and "batch_size=" not in entry.split("Metrics")[0]
+
+
+def test_an_instruction_file_may_be_renamed_under_a_running_engine(tmp_path):
+    home = make(tmp_path)
+    process = toy.start(home, "explore", "toy", "--iterations", "4")
+    for line in iter(process.stdout.readline, b""):
+        if line.startswith(b"iter 2:") and b"connectivity_R2" in line:
+            (home / "instructions" / "toy.md").rename(home / "instructions" / "other.md")
+            amend(home, (home / "explorations" / "toy" / "exploration.yaml", "instruction: toy", "instruction: other"))
+            break
+    try:
+        said = process.communicate(timeout=30)[0].decode()
+    finally:
+        process.kill()
+    assert process.returncode == 0 and "taken up: exploration.yaml" in said
+    assert len(state(home).amendments) == 1
