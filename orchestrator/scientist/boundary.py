@@ -38,6 +38,8 @@ LONG_STREAK = 4
 PLATEAU = 3
 LEAST_COUNT = 2
 """No row is changed to hold after fewer runs."""
+WIDEST = 0.05
+"""Largest tolerance of a plateau where the instruction states none."""
 FOCUS_KEYS = 3
 """Keys of the next block's focus when the block plan names none."""
 
@@ -184,7 +186,7 @@ def _branch(state: State, block: int, reason: str) -> RuleEdit | None:
     row = _row(state, "forced-branch")
     if row is None:
         sd = noise(state, state.contract.primary.name, block).sd
-        within = 0.05 if sd is None else strategy.three_sd(max(sd, LEAST))
+        within = WIDEST if sd is None else min(strategy.three_sd(max(sd, LEAST)), WIDEST)
         return _add(
             "forced-branch", f"R2 within {within:g} for 3+ iterations", "Second-highest UCB, another key", reason
         )
@@ -208,12 +210,23 @@ def _tolerance(state: State, block: int, row: StrategyRule, reason: str) -> Rule
     if found.sd is None or "within" not in row.numbers:
         return None
     within = strategy.three_sd(max(found.sd, LEAST))
+    if within > _widest(state, row):
+        return None
     text = f"{row.metric or 'R2'} within {within:g} for {int(row.numbers['count'])}+ iterations"
     told = (
         f"three noise standard deviations of {name}, at least {3 * LEAST:g}, are {within:g} (sd {found.sd:.2g}, "
         f"{found.degrees} d.o.f.)"
     )
     return _change(row, text, f"{reason}; {told}" if reason else told)
+
+
+def _widest(state: State, row: StrategyRule) -> float:
+    """Return the tolerance that the instruction itself gives a row: noise may tighten it, never loosen it beyond.
+
+    Three sd of a config that one training seed in three does not find are wider than any plateau.
+    """
+    own = next((r for r in state.contract.strategies if r.name == row.name), None)
+    return own.numbers.get("within", WIDEST) if own is not None else WIDEST
 
 
 def _switch(state: State, reason: str) -> RuleEdit | None:

@@ -40,7 +40,7 @@ def healthy(driver, *last):
     driver.put(*(last or (0.9,)), **({} if last else {"parent": 5, "changes": [(LR, 5e-3)]}), **LAST.get(last, {}))
 
 
-LAST = {(0.71,): {"of": 5, "seeds": (8, 42)}}
+LAST = {(value,): {"of": 5, "seeds": (8, 42)} for value in (0.71, 0.1)}
 
 
 def test_a_block_is_ended_once_and_only_when_it_is_complete():
@@ -97,6 +97,13 @@ def test_a_plateau_sets_the_tolerance_to_three_noise_standard_deviations():
     made = edits(driver)
     assert made["change", "forced-branch"] == "R2 within 0.0085 for 3+ iterations"
     assert "sd 0.0028, 1 d.o.f." in driver.state.boundaries[1].rules[-1].reason
+
+
+def test_a_training_seed_that_fails_does_not_loosen_the_tolerance():
+    driver = table(DEFAULT, EXPLORE, TIGHTEN, BRANCH, SWITCH)
+    healthy(driver, 0.1)
+    made = edits(driver)
+    assert ("change", "forced-branch") not in made and made, made
 
 
 def test_a_healthy_block_has_one_edit_the_tolerance_when_noise_is_measured():
