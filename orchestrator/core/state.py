@@ -35,6 +35,7 @@ from orchestrator.core.records import (
     Principle,
     Proposal,
     Reflection,
+    RuleEdit,
     Turn,
 )
 
@@ -282,9 +283,17 @@ class State:
     def strategies(self) -> tuple[StrategyRule, ...]:
         """Rows of the strategy table in force: the instruction's, as the ended blocks' rule edits left them."""
         rows = self.contract.strategies
-        for block, boundary in sorted(self.boundaries.items()):
-            rows = strategy_rows.edited(rows, boundary.rules, block)
+        for block in sorted(self.boundaries):
+            rows = strategy_rows.edited(rows, self.rule_edits(block), block)
         return rows
+
+    def rule_edits(self, block: int) -> tuple[RuleEdit, ...]:
+        """Return the rule edits of an ended block that hold: what a person wrote into a row since wins over them."""
+        then, now = (
+            {row.name: (row.condition, row.action) for row in contract.strategies}
+            for contract in (self.boundary_rules[block], self.contract)
+        )
+        return tuple(e for e in self.boundaries[block].rules if then.get(e.strategy) == now.get(e.strategy))
 
     def regime_of(self, block: int) -> RegimeRule | None:
         """Return the regime of a block, or None when the exploration declares none.

@@ -296,6 +296,8 @@ class Explorer:
             except regimes.Stopped:
                 return None
             found = self.state.regimes[-1]
+            if found.simulation_seed != seed:
+                return None  # its data were known already
             if found.unfit:
                 self.observer.say(f"draw {found.simulation_seed} of {name or 'this system'} is unfit: {found.unfit}")
         return None

@@ -139,8 +139,15 @@ def _check_regimes(contract: Contract, state: State) -> None:
     used = {state.regime_name(b) for b in range(1, state.block + 1) if state.first_of(b) in state.iterations}
     new = {r.name: r for r in contract.regimes}
     for regime in state.contract.regimes:
-        if regime.name in used and new.get(regime.name) != regime:
-            was = new[regime.name].values if regime.name in new else "gone"
-            raise InstructionError(_fixed(f"regimes.{regime.name}", regime.values, was))
+        if regime.name in used and regime.name not in new:
+            raise InstructionError(_fixed(f"regimes.{regime.name}", "declared", "gone"))
+        if regime.name in used and new[regime.name] != regime:
+            before, after = regime.values, new[regime.name].values
+            keys = sorted(k for k in before.keys() | after.keys() if before.get(k) != after.get(k))
+            told = ", ".join(f"{k}: {before.get(k)!r} -> {after.get(k)!r}" for k in keys)
+            raise InstructionError(
+                f"regimes.{regime.name} has run and would change ({told}; from config.yaml, profiles or regimes): put "
+                "it back, or start a new exploration with FRESH=1"
+            )
     if "" in used and contract.regimes:
         raise InstructionError(_fixed("regimes", "none", [r.name for r in contract.regimes]))

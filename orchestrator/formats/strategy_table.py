@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 
-from orchestrator.core.records import Boundary, RuleEdit
+from orchestrator.core.records import RuleEdit
 from orchestrator.core.state import State
 
 
-def instruction_text(text: str, boundaries: list[Boundary]) -> str:
-    """Return the instruction with the rule edits of the ended blocks, in their order; all other lines as they were."""
+def instruction_text(text: str, edits: Iterable[RuleEdit]) -> str:
+    """Return the instruction after rule edits of its strategy table, in their order; all other lines as they were."""
     lines = text.split("\n")  # not splitlines: a form feed is no line end of Markdown
-    for boundary in boundaries:
-        for edit in boundary.rules:
-            lines = _edited(lines, edit)
+    for edit in edits:
+        lines = _edited(lines, edit)
     return "\n".join(lines)
 
 
@@ -22,14 +22,15 @@ def in_force(state: State, through: int | None = None) -> str:
     assert state.opened is not None
     last = state.seq if through is None else state.boundary_seq.get(through + 1, state.seq)
     amended = [a.instruction for seq, a in state.amendments if seq <= last]
-    ended = [b for n, b in sorted(state.boundaries.items()) if through is None or n <= through]
-    return instruction_text(amended[-1] if amended else state.opened.instruction, ended)
+    ended = [n for n in sorted(state.boundaries) if through is None or n <= through]
+    edits = (edit for n in ended for edit in state.rule_edits(n))
+    return instruction_text(amended[-1] if amended else state.opened.instruction, edits)
 
 
 def block_diff(state: State, block: int) -> str:
     """Return the unified diff of the instruction that a block's end made, without context; "" when it made none."""
     before = in_force(state, through=block - 1)
-    after = instruction_text(before, [state.boundaries[block]])
+    after = instruction_text(before, state.boundaries[block].rules)
     texts = (before.splitlines(), after.splitlines())
     lines = list(difflib.unified_diff(*texts, "instruction.md", "instruction.md", lineterm="", n=0))
     return "\n".join(lines)

@@ -4,6 +4,7 @@ import pytest
 
 from orchestrator.core import boundary
 from orchestrator.core.contract import RegimeRule, StrategyRule
+from orchestrator.core.events import Amended, Turned
 from orchestrator.core.records import Boundary, RuleEdit, Turn
 from orchestrator.errors import RefusedError
 from tests.factory import Driver, contract
@@ -93,3 +94,15 @@ def test_no_proposal_begins_a_block_before_the_one_before_it_is_ended():
     driver.end(2, 0.6)
     driver.turn()
     boundary.check(driver.state, turn(proposals=(ahead,)))
+
+
+def test_what_a_person_writes_into_a_row_later_wins_over_a_boundary_edit(complete):
+    edit = RuleEdit(op="change", strategy="explore", condition="2 consecutive successes", action="leave", reason="r")
+    complete.add(Turned(turn=turn(said(rules=(edit,)))))
+    assert complete.state.strategies[1].condition == "2 consecutive successes"
+    for condition, expected in (("3 consecutive successes", "2 consecutive"), ("9 consecutive successes", "9 consec")):
+        rows = (ROWS[0], ROWS[1].model_copy(update={"condition": condition}))
+        new = complete.state.contract.model_copy(update={"strategies": rows})
+        number = len(complete.state.amendments) + 1
+        complete.add(Amended(number=number, contract_sha=new.sha, contract=new.model_dump(), instruction="i", diff="d"))
+        assert complete.state.strategies[1].condition.startswith(expected)

@@ -185,7 +185,7 @@ def test_what_an_exploration_is_cannot_change_under_it(tmp_path):
             break
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
-    assert b"regimes.small" in line and b"FRESH=1" in line
+    assert b"regimes.small" in line and b"simulation.n_neurons: 10 -> 12" in line and b"FRESH=1" in line
 
 
 STRATEGIES = """
