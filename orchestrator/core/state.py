@@ -270,7 +270,8 @@ class State:
     @property
     def block_shown(self) -> int:
         """Return the block that people look at: the one in progress until it is ended, then the next."""
-        return self.block if self.block == 1 or self.block - 1 in self.boundaries else self.block - 1
+        begun = self.block == 1 or self.block - 1 in self.boundaries or self.first_of(self.block) in self.iterations
+        return self.block if begun else self.block - 1
 
     @property
     def closing(self) -> int | None:
