@@ -45,7 +45,7 @@ def test_the_entry_has_the_log_form_and_memory_ends_with_emerging_observations(t
     entry = (toy.out(home) / "analysis.md").read_text().split("\n\n")[-1]
     labels = [line.split(":")[0] for line in entry.strip().splitlines()]
     assert labels == [
-        "## Iter 4", "Node", "Mode/Strategy", "Config", "Metrics", "Mutation", "Parent rule", "Hypothesis",
+        "## Iter 4", "Node", "Mode/Strategy", "Evidence", "Config", "Metrics", "Mutation", "Parent rule", "Hypothesis",
         "Observation", "Next",
     ]  # fmt: skip
     assert "Mutation: none (replicate of " in entry and "(replicate 2)" in entry
