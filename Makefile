@@ -7,6 +7,12 @@ QUOTE = $(if $(1),$(2) '$(subst ','\'',$(1))')
 RUN_OPTIONS = $(call QUOTE,$(ROOT),--root) $(call QUOTE,$(PROFILE),--profile) $(call QUOTE,$(SLOTS),--slots) \
 	$(call QUOTE,$(LAUNCHER),--launcher) $(call QUOTE,$(SEED),--seed) $(call QUOTE,$(SCIENTIST),--scientist)
 
+KNOWN := EXP ITERATIONS SCIENTIST PROFILE SLOTS LAUNCHER SEED ROOT FRESH FROM FILE BLOCK N PYTHON BIN
+GIVEN := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(v)))),$(v)))
+ifneq ($(filter-out $(KNOWN) -%,$(GIVEN)),)
+$(error nothing reads $(filter-out $(KNOWN) -%,$(GIVEN)); known are $(KNOWN))
+endif
+
 .DEFAULT_GOAL := help
 .PHONY: help setup new report confirm explore resume status lint test test-science bench parity check format schema clean need-exp
 

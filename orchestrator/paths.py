@@ -142,6 +142,11 @@ class Paths:
         return self.out / "notes.md"
 
     @property
+    def paused(self) -> Path:
+        """Why the engine waits for a person; there only while it does."""
+        return self.out / "paused.txt"
+
+    @property
     def best(self) -> Path:
         return self.out / "best.yaml"
 

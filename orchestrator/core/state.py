@@ -60,6 +60,8 @@ class Iteration:
     block: int
     attempts: list[Attempt] = field(default_factory=list)
     reflection: Reflection | None = None
+    seq: int = 0
+    """Sequence number of the turn that proposed it."""
     rules: Contract | None = None
     """Contract in force when it was judged: its entry in the log stays as it was written."""
 
@@ -215,7 +217,7 @@ class State:
 
     def _turn(self, turn: Turn, seq: int) -> None:
         for proposal in turn.proposals:
-            self._propose(proposal, turn.turn)
+            self._propose(proposal, turn.turn, seq)
         for reflection in turn.reflections:
             it = self._iteration(reflection.iteration)
             it.reflection, it.rules = reflection, self.contract
@@ -226,7 +228,7 @@ class State:
         self.principles = turn.principles or self.principles
         self.turns.append(turn)
 
-    def _propose(self, proposal: Proposal, turn: int) -> None:
+    def _propose(self, proposal: Proposal, turn: int, seq: int) -> None:
         block = self.block_of(proposal.iteration)
         self.ran_in.setdefault(block, self.regime_name(block))
         node_id = proposal.mutation.replicate_of or proposal.iteration
@@ -235,7 +237,7 @@ class State:
             self.nodes[node_id] = Node(node_id, proposal.parent, block, config, configs.idea_sha(config), proposal.code)
         self.nodes[node_id].iterations.append(proposal.iteration)
         self.ideas.setdefault(self.nodes[node_id].idea, []).append(proposal.iteration)
-        self.iterations[proposal.iteration] = Iteration(proposal, turn, node_id, block)
+        self.iterations[proposal.iteration] = Iteration(proposal, turn, node_id, block, seq=seq)
 
     def config_of(self, proposal: Proposal) -> Config:
         """Return the effective config of a proposal, seeds included, derived from its parent and mutation."""

@@ -35,6 +35,7 @@ from orchestrator.errors import (
 )
 from orchestrator.ports import LaunchSpec, Limits
 from orchestrator.scientist.offline import OfflineScientist
+from orchestrator.store import atomic
 from orchestrator.store.journal import Journal
 
 POLL_S = 0.1
@@ -69,6 +70,7 @@ class Explorer:
         """
         with Journal(self.setup.paths.journal, self.setup.paths.engine_lock) as journal:
             self._journal = journal
+            self.setup.paths.paused.unlink(missing_ok=True)
             self._start(iterations)
             while True:
                 self._collect()
@@ -225,6 +227,7 @@ class Explorer:
         while any(a.ended is None for _, a in flying) and time.monotonic() < deadline:
             time.sleep(POLL_S)
             self._collect()
+        self.setup.paths.paused.unlink(missing_ok=True)
         self._publish()
         return EXIT_STOPPED
 
@@ -257,11 +260,13 @@ class Explorer:
         except UserError as error:
             if str(error) != self._paused:
                 self._paused = str(error)
+                atomic.write_text(self.setup.paths.paused, f"{error}\n")
                 self.observer.say(f"paused until it is mended (what runs goes on, the rules stay): {error}")
             return True
         if self._paused:
             self.observer.say("the input files can be read again: going on")
             self._paused = ""
+            self.setup.paths.paused.unlink(missing_ok=True)
         if found is not None:
             self._append(found[1])
             self.setup = found[0]

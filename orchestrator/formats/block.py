@@ -26,7 +26,9 @@ def facts(state: State, block: int) -> str:
     its = [it for it in state.iterations.values() if it.block == block and it.final is not None]
     name, best = state.contract.primary.name, tree.best(state, block)
     failed = sum(it.outcome != "ok" for it in its)
-    text = f"Figures: {len(its)} iterations, {len(tree.block_nodes(state, block))} nodes, {failed} failed runs"
+    text = (
+        f"Figures: {len(its)} iterations, {len(tree.block_nodes(state, block))} nodes, {failed} runs without a result"
+    )
     if best is not None:
         found = summarise(state, best, name)
         text += f"; best node {best.id}, {name} {found.mean:.4f} (n={found.n})"

@@ -190,7 +190,8 @@ def _current(state: State, block: int) -> list[str]:
     said = state.boundaries.get(block - 1)
     planned = contract.block_focus[min(block, len(contract.block_focus)) - 1] if contract.block_focus else ""
     its = [it for _, it in sorted(state.iterations.items()) if it.block == block]
-    regime = f"Regime: {state.regime_name(block)}, simulation seed {state.draw(block)}"
+    draw = state.draw(block)
+    regime = f"Regime: {state.regime_name(block)}" + ("" if draw is None else f", simulation seed {draw}")
     best = tree.carried(state)
     carried = its[0].proposal.base if its else best.id if best else None
     return [

@@ -75,13 +75,15 @@ def _summary(state: State, block: int) -> Iterator[str]:
         found = summarise(state, leader, name)
         error = "" if found.standard_error is None else f", se {found.standard_error:.4f}"
         yield f"Best: node {leader.id}, {name} {found.mean:.4f} (n={found.n}{error}); {rates}."
-    floor = Scene(state, block).floor()
+    floor = 3 * Scene(state, block).floor()
     moved = sorted((s for s in steps(state, block) if s.gain > floor), key=lambda s: (-s.gain, s.node))[:4]
     texts = []
     for step in moved:
         values = f"{number(step.change.old)} -> {number(step.change.new)} {step.difference:+.4f}"
         texts.append(f"{short(state, step.change.key)} {values} (iter {step.node})")
-    yield f"Moved it beyond noise ({floor:.4f}): " + ("; ".join(texts) or "nothing") + "."
+    yield (
+        f"Moved it by more than three noise standard deviations ({floor:.4f}): " + ("; ".join(texts) or "nothing") + "."
+    )
     failed = [it for it in Scene(state, block).iterations if it.outcome not in ("ok", None)]
     stale = strategy.stale(state)
     parts = [f"failed: {', '.join(f'iter {it.proposal.iteration} ({it.outcome})' for it in failed)}"] if failed else []
@@ -325,12 +327,13 @@ def _focus(state: State, block: int) -> tuple[str, tuple[str, ...]]:
 
 def _hypothesis(state: State, block: int, regime: str, keys: tuple[str, ...]) -> str:
     """Return one sentence that the next block can refute."""
-    leader, rule = tree.best(state, block), state.contract.primary
+    rule = state.contract.primary
+    leader = tree.best_in_regime(state, regime) or tree.best(state, block)  # as `tree.carried` will choose
     mean = summarise(state, leader, rule.name).mean if leader else None
     if leader is None or mean is None:
         return f"some config of block {block + 1} gives a {rule.name} at all"
     level = next((c for c in state.contract.verdicts[0].conditions if c.metric == rule.name), None)
-    if regime and regime != state.regime_name(block):
+    if regime and regime != state.regime_name(leader.block):
         bound = f"{level.op} {level.value:g}" if level else f"within 0.05 of {mean:.4f}"
         return f"carried into regime {regime}, the config of node {leader.id} gives {rule.name} {bound}"
     step = max(3 * Scene(state, block).floor(), 0.0)

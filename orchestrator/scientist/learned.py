@@ -97,7 +97,8 @@ def emerging(state: State) -> Iterator[str]:
     leader, rule = tree.best(state), state.contract.primary
     if leader is not None:
         summary = summarise(state, leader, rule.name)
-        yield f"Best so far: node {leader.id}, {rule.name} {summary.mean:.4f} (n={summary.n}); {_floor(state)}"
+        where = f" in {state.regime_name(leader.block)}" if state.contract.regimes else ""
+        yield f"Best so far{where}: node {leader.id}, {rule.name} {summary.mean:.4f} (n={summary.n}); {_floor(state)}"
     shown: dict[str, list[str]] = {}
     for step in steps(state, state.block_of(max(state.last_iteration, 1))):
         text = f"{number(step.change.old)} -> {number(step.change.new)}: {step.difference:+.4f} (iter {step.node})"

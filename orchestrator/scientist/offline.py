@@ -76,6 +76,10 @@ def _next(desk: Desk) -> Proposal | None:
     made = policy.replicate(desk)
     if made is not None:
         return made
+    for draft, asked in policy.wished(desk):
+        made = desk.build(draft, "user-instruction", f"asked for: {asked}")
+        if made is not None:
+            return made
     triggers = [t for t in strategy.active(desk.state, desk.block, desk.pending) if t.group != "default"]
     for trigger in _to_follow(desk, triggers):
         for draft in ACTIONS[trigger.kind](desk, trigger):

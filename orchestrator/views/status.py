@@ -73,5 +73,7 @@ def _foot(paths: Paths, state: State, restored: bool) -> list[str]:
     rows = [lines.best_line(state), lines.left_line(state, total)]
     if state.alarms and state.session and state.alarms[-1].session == state.session.session:
         rows.append(f"stopped: {state.alarms[-1].sentence}")
+    if not restored and paths.paused.exists():  # an engine is at work, and waits
+        rows.append(f"paused until it is mended: {paths.paused.read_text(encoding='utf-8').strip()}")
     views = "views written" if restored else "views not written now (an engine is at work, or the folder is read-only)"
     return [*rows, f"{views}: {paths.memory}, {paths.analysis}, {paths.ucb_scores}"]

@@ -139,6 +139,9 @@ def test_a_changed_input_is_taken_up_at_the_next_iteration_with_its_diff(tmp_pat
     turns = [e.seq for e in events if e.body.type == "turn" and any(p.iteration == 3 for p in e.body.turn.proposals)]
     assert now.amendments[0][0] == turns[0] - 1
     assert "range: 1E-4 to 4E-3" in (toy.out(home) / "instruction.md").read_text()
+    log = (toy.out(home) / "analysis.md").read_text()
+    assert log.index("## Iter 2:") < log.index("## Changed by a person before iter 3") < log.index("## Iter 3:")
+    assert "+  ucb_c: 2.0" in log
     explore(home, 5)
     assert len(state(home).amendments) == 1
 
@@ -155,10 +158,12 @@ def test_a_broken_input_pauses_with_its_line_until_it_is_mended(tmp_path):
         if "paused until it is mended" in lines[-1]:
             break
     assert "config.yaml" in lines[-1], lines
+    assert "paused until it is mended: " in toy.run(home, "status", "toy").stdout
     config.write_text(CONFIG)
     rest = process.communicate(timeout=30)[0].decode()
     assert process.returncode == 0 and "going on" in rest
     assert len(state(home).done) == 4 and not state(home).amendments
+    assert "paused" not in toy.run(home, "status", "toy").stdout
 
 
 def test_a_pause_can_be_stopped(tmp_path):
@@ -222,6 +227,12 @@ def test_a_wish_written_while_it_runs_is_acknowledged_and_wins_over_what_is_froz
     rule = now.contract.key("graph_model.hidden_dim")
     assert rule.level == "free" and set(rule.allowed) == {8, 16}
     assert any(n.config["graph_model"]["hidden_dim"] == 16 for n in now.nodes.values())
+    third = now.iterations[3].proposal
+    assert (third.strategy, third.mutation.changes[0].new) == ("user-instruction", 16)
+    assert third.evidence == "asked for: Try hidden_dim = 16"
+    assert [p.mutation for p in (it.proposal for it in now.done) if p.strategy == "user-instruction"] == [
+        third.mutation
+    ]
     assert now.boundaries[1].regime == "large"
     memory = (toy.out(home) / "memory.md").read_text()
     assert "- Try hidden_dim = 16: hidden_dim is free" in memory
