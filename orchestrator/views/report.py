@@ -1,6 +1,6 @@
 """`make report`: one self-contained report.html, made from the journal and the run folders; no server, no script.
 
-The primary metric over the iterations with replicates, blocks and regimes; the best against the start; each node's
+The primary metric over the iterations with replicates, blocks and regimes; the best against the first run; each node's
 change against its parent; per block its tree, strategies with evidence, plots of its best nodes and its memory; failed
 runs with reasons; the preflight; confirmations. Everything that a run, a person or a scientist wrote is escaped.
 """
@@ -51,7 +51,7 @@ def render(paths: Paths, state: State) -> str:
     )
     sections = [
         ("metric", f"{state.contract.primary.name} over the iterations", chart(state)),
-        ("best", "The best against the start", report_tables.best_against_start(state)),
+        ("best", "The best against the first run", report_tables.best_against_start(state)),
         ("confirmed", "Confirmations on fresh seeds", confirmed or _no_confirmation(paths)),
         *((f"block-{b}", _block_title(state, b), _block(paths, state, b, images)) for b in blocks),
         ("changes", "Each node against its parent", report_tables.changes(state)),

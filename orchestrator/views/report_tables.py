@@ -40,7 +40,7 @@ def regime_names(state: State) -> list[str]:
 
 
 def best_against_start(state: State) -> str:
-    """Return, for each regime, the best node's values beside those that the exploration started from."""
+    """Return, for each regime, the best node's values beside those of the regime's first run."""
     parts = []
     for regime in regime_names(state):
         node = tree.best_in_regime(state, regime)
@@ -49,10 +49,10 @@ def best_against_start(state: State) -> str:
         block = next(b for b in range(1, state.block + 1) if state.regime_name(b) == regime)
         rows = [
             [text(key), right(number(old)), right(number(new))]
-            for key, old, new in differences(state.base_config(None, block), node.config)
+            for key, old, new in differences(state.nodes[state.first_of(block)].config, node.config)
         ]
         parts.append(f"<h3>{text(_best_title(state, node, regime, block))}</h3>")
-        parts.append(table(("key", "start", "best"), rows, "the best is the start itself"))
+        parts.append(table(("key", "first run", "best"), rows, "the best is the first run itself"))
     return "".join(parts) or "<p class=dim>no results yet</p>"
 
 
@@ -62,11 +62,12 @@ def _best_title(state: State, node: Node, regime: str, block: int) -> str:
     error = f" ± {found.standard_error:.4f}" if found.standard_error is not None else ""
     title = f"{f'Regime {regime}: ' if regime else ''}node {node.id}, {name} {found.mean:.4f}{error} (n={found.n})"
     title += f", first run {metric_text(first)}"
-    sd = noise(state, name, block).sd
+    floor = noise(state, name, block)
+    sd = floor.sd
     if first.value is not None and found.mean is not None and sd:
         rule = state.contract.primary
         gain = tree.reward(rule, found.mean) - tree.reward(rule, first.value)
-        title += f": {gain / sd:+.1f} noise standard deviations"
+        title += f": {gain / sd:+.2g} noise standard deviations ({floor.degrees} d.o.f.)"
     return title
 
 
