@@ -43,9 +43,3 @@ def idea_sha(config: Config) -> str:
         if section != "claude"
     }
     return sha_of(idea)
-
-
-def resolve_budget(config: Config) -> Config:
-    """Return `config` with `claude.n_epochs` and `claude.data_augmentation_loop` carried into `training`."""
-    values = {f"training.{k}": config["claude"][k] for k in ("n_epochs", "data_augmentation_loop")}
-    return with_values(config, values)

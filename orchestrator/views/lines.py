@@ -123,7 +123,8 @@ def best_line(state: State) -> str:
     summary = summarise(state, node, name)
     floor = noise(state, name)
     spread = f", noise sd {floor.sd:.4f} ({floor.degrees} d.o.f.)" if floor.sd is not None else ""
-    return f"best so far: node {node.id}, {name} {summary.mean:.4f} (n={summary.n}{spread})"
+    where = f" in {state.regime_name(node.block)}" if state.contract.regimes else ""
+    return f"best so far{where}: node {node.id}, {name} {summary.mean:.4f} (n={summary.n}{spread})"
 
 
 def seconds_per_iteration(state: State) -> float | None:

@@ -152,12 +152,7 @@ def test_a_broken_input_pauses_with_its_line_until_it_is_mended(tmp_path):
     config = home / "explorations" / "toy" / "config.yaml"
     config.write_text("training: [\n")
     process = toy.start(home, "explore", "toy", "--iterations", "4")
-    lines = []
-    for line in iter(process.stdout.readline, b""):
-        lines.append(line.decode())
-        if "paused until it is mended" in lines[-1]:
-            break
-    assert "config.yaml" in lines[-1], lines
+    assert b"config.yaml" in paused(process)
     assert "paused until it is mended: " in toy.run(home, "status", "toy").stdout
     config.write_text(CONFIG)
     rest = process.communicate(timeout=30)[0].decode()
@@ -166,14 +161,17 @@ def test_a_broken_input_pauses_with_its_line_until_it_is_mended(tmp_path):
     assert "paused" not in toy.run(home, "status", "toy").stdout
 
 
+def paused(process):
+    """Read the program's output up to the line that says why it pauses; return it."""
+    return next(line for line in iter(process.stdout.readline, b"") if b"paused until it is mended" in line)
+
+
 def test_a_pause_can_be_stopped(tmp_path):
     home = make(tmp_path)
     explore(home, 2)
     (home / "instructions" / "toy.md").write_text("nothing\n")
     process = toy.start(home, "explore", "toy", "--iterations", "4")
-    for line in iter(process.stdout.readline, b""):
-        if b"paused until it is mended" in line:
-            break
+    assert b"toy.md" in paused(process)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
     assert process.returncode == 4 and len(state(home).done) == 2
@@ -185,9 +183,7 @@ def test_what_an_exploration_is_cannot_change_under_it(tmp_path):
     path = home / "explorations" / "toy" / "exploration.yaml"
     path.write_text(path.read_text().replace("{n_neurons: 10}", "{n_neurons: 12}"))
     process = toy.start(home, "explore", "toy", "--iterations", "3")
-    for line in iter(process.stdout.readline, b""):
-        if b"paused until it is mended" in line:
-            break
+    line = paused(process)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=30)
     assert b"regimes.small" in line and b"simulation.n_neurons: 10 -> 12" in line and b"FRESH=1" in line
