@@ -137,6 +137,16 @@ class RegimeRule(Record):
     """`section.name` -> value, for every key that any regime sets: moving between regimes replaces all of them."""
 
 
+class SpreadRule(Record):
+    """One run of the instruction's initial spread."""
+
+    text: str
+    """As the instruction words it."""
+    values: dict[str, Any] = Field(default_factory=dict)
+    """`section.name` -> value where it differs from the start; empty is the start itself."""
+    source: str = ""
+
+
 class Contract(Record):
     """Everything the engine enforces, in one sealed record."""
 
@@ -171,6 +181,8 @@ class Contract(Record):
     memory_cap_lines: int = Field(default=500, ge=50)
     principle_support: int = Field(default=3, ge=1)
     """Iterations that must support a principle before it is established."""
+    spread: tuple[SpreadRule, ...] = ()
+    """The instruction's initial spread, in the order of its slots; exempt from `max_changes`."""
     block_focus: tuple[str, ...] = ()
     """The instruction's focus for block 1, 2, ...; empty when it has no plan."""
     regimes: tuple[RegimeRule, ...] = ()

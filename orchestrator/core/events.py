@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from orchestrator.core.records import Config, Metric, Outcome, Record, Turn
+from orchestrator.core.records import Config, Metric, Mode, Outcome, Record, Role, Turn
 
 
 class Opened(Record):
@@ -50,6 +50,9 @@ class Session(Record):
     sandbox: str
     iterations: int
     """Total asked for."""
+    mode: Mode = "refill"
+    roles: tuple[Role, ...] = ()
+    """Of each slot; empty with one slot."""
 
     @property
     def key(self) -> str:
@@ -126,6 +129,12 @@ class RunReserved(Record):
     session: int
     resumes: int | None = None
     """Attempt whose checkpoint this one starts from."""
+    slot: int = 0
+    """Where it runs."""
+    device: str = ""
+    """GPU by its name in CUDA_VISIBLE_DEVICES; "" is the CPU."""
+    beside: int = 0
+    """Runs of this exploration in flight on the same device when it started, itself left out."""
 
     @property
     def key(self) -> str:
@@ -153,6 +162,11 @@ class RunEnded(Record):
     """Sentences that stand beside every number of this run (legacy switches)."""
     result_sha: str = ""
     seconds: float = 0.0
+    in_flight: float | None = None
+    """Mean number of runs of this exploration in flight while it ran, itself included; training_time_min depends on it.
+    Null when it is not known."""
+    memory_bytes: int | None = None
+    """Greatest memory that its training held on the device; null when it is not known."""
 
     @property
     def key(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from orchestrator.core.contract import Level
-from orchestrator.core.records import Record
+from orchestrator.core.records import Mode, Record, Role
 from orchestrator.errors import InstructionError
 
 BUDGET_KEYS = ("claude.data_augmentation_loop", "claude.n_epochs", "simulation.n_frames", "simulation.n_neurons")
@@ -130,8 +130,14 @@ class Exploration(Record):
     compare: str | None = None
     """Key in which regimes are compared, e.g. `simulation.n_neurons`."""
     draws: Draws = Draws()
-    slots: Literal[1] = 1
-    """Runs at the same time; more than 1 is not honoured yet."""
+    slots: int = Field(default=1, ge=1, le=64)
+    """Runs at the same time."""
+    mode: Mode = "refill"
+    """`batch`: all slots are judged and filled together; `refill`: a slot is judged and filled when its run ends."""
+    roles: tuple[Role, ...] = ()
+    """What each slot's proposals are for, slot 0 first, then from the start again; empty is the usual ones."""
+    share_gpus: bool = False
+    """Whether GPUs may be used that another exploration on this machine uses."""
     launcher: Literal["local"] = "local"
     sandbox: Literal["auto", "bwrap", "landlock", "none"] = "auto"
     limits: RunLimits = RunLimits()

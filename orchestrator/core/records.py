@@ -15,6 +15,13 @@ Config: TypeAlias = dict[str, dict[str, Any]]
 Outcome = Literal["ok", "crashed", "timed_out", "killed", "out_of_memory", "diverged", "rejected", "lost_node"]
 """How a run ended. Only `ok` has metrics that count."""
 
+Role = Literal["exploit-best", "exploit-second", "explore", "principle-test", "control"]
+"""What a slot's proposals are for when several run at once: the best node by UCB, the second best, a node that was
+looked at little, a test of a principle, another run of the best node beside the others."""
+
+Mode = Literal["batch", "refill"]
+"""How slots are filled: all together when all runs are judged, or each at once when its run is."""
+
 RETRIED: frozenset[Outcome] = frozenset({"killed", "lost_node", "out_of_memory"})
 """Outcomes that say nothing about the idea: the run is tried once more as a new attempt."""
 
@@ -77,6 +84,12 @@ class Proposal(Record):
     hypothesis: str
     evidence: str = ""
     """What the strategy's trigger saw, with iterations and numbers; "" when none was needed."""
+    slot: int = Field(default=0, ge=0)
+    """Position among the runs in flight that it is made for."""
+    role: Role | None = None
+    """Of the slot; null when there is one slot only."""
+    filler: bool = False
+    """A replicate beyond the block's length, in a slot that would stand idle until the block's last runs end."""
 
 
 class Reflection(Record):
@@ -133,6 +146,8 @@ class Turn(Record):
     turn: int = Field(ge=1)
     based_on: int
     """Sequence number of the last event that the scientist had seen."""
+    asked: int | None = None
+    """Proposals that it was asked for at most; null in journals from before slots."""
     scientist: str
     reflections: tuple[Reflection, ...] = ()
     proposals: tuple[Proposal, ...] = ()

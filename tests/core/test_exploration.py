@@ -20,7 +20,9 @@ def test_defaults():
         ({"instrution": "x"}, "nothing reads this field.*did you mean instruction"),
         ({"budget_usd": 5}, "nothing reads this field.*fields: instruction"),
         ({"limits": {"walls": 1}}, "limits.walls: nothing reads this field"),
-        ({"slots": 2}, "slots"),
+        ({"slots": 0}, "slots"),
+        ({"mode": "async"}, "mode"),
+        ({"roles": ["boss"]}, "roles"),
         ({"code": "on"}, "code"),
         ({"launcher": "ray"}, "launcher"),
         ({"scientist": "claude"}, "scientist.*nothing honours"),
@@ -49,7 +51,7 @@ def test_refused(extra, message):
 
 def test_every_fault_has_its_line():
     with pytest.raises(InstructionError) as error:
-        read_exploration({"slots": 2, "x": 1}, "e.yaml")
+        read_exploration({"slots": 0, "x": 1}, "e.yaml")
     text = str(error.value)
     assert text.count("e.yaml: ") == 4
     assert "instruction: this field is needed" in text
