@@ -127,13 +127,17 @@ class Scene:
         return None if mine is None or theirs is None else mine - theirs
 
     def effect(self, node: Node, metric: str | None = None) -> Effect:
-        """Return what a node's mutation did to it, by the noise floor; a node without a result degraded."""
+        """Return what a node's mutation did to it, by the noise floor.
+
+        A node without a result degraded; where there is nothing to compare it with (no origin, or one without a
+        result) it is neutral.
+        """
         if self.origin(node) is None:
             return "neutral"
-        gain = self.gain(node, metric)
-        if gain is None:
+        if self.worth(node, metric) is None:
             return "degraded"
-        if abs(gain) <= self.floor(metric):
+        gain = self.gain(node, metric)
+        if gain is None or abs(gain) <= self.floor(metric):
             return "neutral"
         return "improved" if gain > 0 else "degraded"
 
