@@ -212,13 +212,21 @@ class Runs:
             self.collect()
 
     def reap(self) -> None:
-        """Stop what runs in this exploration's folder and has no line in the journal: nothing would wait for it."""
-        board = self._board
+        """Stop and set aside runs of this exploration that have no line in the journal (it was put back from a copy).
+
+        Nothing would wait for them, and their results must not be taken for those of runs that get their names.
+        """
+        board, launcher = self._board, self._board.adapters.launcher
         known = {board.run(it, a.number).root for it in board.state.iterations.values() for a in it.attempts}
         for path in sorted(board.setup.paths.runs.glob("*-*")):
-            if path not in known and board.adapters.launcher.state(path) == "running":
-                board.observer.say(f"stopping {path.name}: it runs, but the journal does not know it")
-                board.adapters.launcher.cancel(path, hard=True)
+            if path in known or (where := launcher.state(path)) == "unclaimed":
+                continue
+            if where == "running":
+                launcher.cancel(path, hard=True)
+            target = board.setup.paths.unknown_run(path.name)
+            target.parent.mkdir(exist_ok=True)
+            path.rename(target)
+            board.observer.say(f"{path.name} has no line in the journal: set aside as {target}")
 
     def alarm(self, kind: str, sentence: str) -> int:
         """Record why a person is needed; return the exit code."""
