@@ -42,11 +42,21 @@ def baseline(desk: Desk) -> Proposal:
         base=carried.id if carried else None,
         mutation=Mutation(kind="baseline"),
         config_sha=configs.idea_sha(config),
-        training_seed=desk.next_training_seed(carried) if carried else configs.get(config, "training.seed"),
+        training_seed=_first_seed(desk, config, carried),
         strategy="exploit",
         parent_rule=f"new block: carries node {carried.id} over" if carried else "no nodes yet: parent=root",
         hypothesis="the starting point is measured before anything is changed",
     )
+
+
+def _first_seed(desk: Desk, config: Config, carried: Node | None) -> int:
+    """Return the start's training seed, or a new one where the block's first config has run before."""
+    if carried is not None:
+        return desk.next_training_seed(carried)
+    assert desk.state.opened is not None
+    ran = desk.state.ideas.get((configs.idea_sha(config), desk.state.opened.code), [])
+    own = int(configs.get(config, "training.seed"))
+    return max((desk.state.iterations[i].proposal.training_seed + 1 for i in ran), default=own)
 
 
 def spread(desk: Desk) -> Iterator[tuple[Draft, str]]:

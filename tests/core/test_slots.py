@@ -2,7 +2,7 @@ import pytest
 
 from orchestrator.core import mutation, slots, tree
 from orchestrator.core.contract import SpreadRule
-from orchestrator.core.events import Session, Turned
+from orchestrator.core.events import Session
 from orchestrator.core.scene import Scene
 from orchestrator.errors import RefusedError
 from orchestrator.scientist.offline import OfflineScientist

@@ -8,7 +8,7 @@ import io
 import math
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from orchestrator.core.events import RunEnded, RunReserved, Turned
@@ -94,13 +94,14 @@ def explore(home, launcher, slots, mode, deaths, monkeypatch):
 
 
 @pytest.mark.parametrize("mode", ["batch", "refill"])
-@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     slots=st.integers(1, 4),
     polls=st.lists(st.integers(0, 7), min_size=1, max_size=12),
     fates=st.lists(st.integers(0, 12), min_size=1, max_size=9),
-    deaths=st.lists(st.tuples(st.integers(2, 12), st.booleans()), max_size=4),
+    deaths=st.lists(st.tuples(st.integers(2, 12), st.booleans()), max_size=3),
 )
+@example(slots=1, polls=[1, 0], fates=[0], deaths=[(9, False), (6, True)])  # a block in which every run failed
 def test_each_turn_follows_from_its_prefix(tmp_path_factory, mode, slots, polls, fates, deaths):
     home = toy.make_home(tmp_path_factory.mktemp("order"), config=CONFIG, exploration=EXPLORATION)
     launcher = ScriptedLauncher(Script(polls, fates))
