@@ -72,11 +72,13 @@ class Iteration:
     rules: Contract | None = None
     """Contract in force when it was judged: its entry in the log stays as it was written."""
 
-    @property
-    def final(self) -> RunEnded | None:
-        """The attempt that decides, or None while the iteration is open."""
-        last = self.attempts[-1].ended if self.attempts else None
-        return last if last is not None and not self._retries(last) else None
+    final: RunEnded | None = None
+    """How the attempt that decides ended, or None while the iteration is open."""
+
+    def end(self, attempt: Attempt, ended: RunEnded, seq: int) -> None:
+        """Take in how an attempt ended."""
+        attempt.ended, attempt.ended_seq = ended, seq
+        self.final = None if attempt is not self.attempts[-1] or self._retries(ended) else ended
 
     @property
     def in_flight(self) -> bool:
@@ -151,6 +153,8 @@ class State:
     alarms: list[Alarm] = field(default_factory=list)
     notes: list[Human] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
+    memo: dict[tuple[object, ...], object] = field(default_factory=dict, compare=False, repr=False)
+    """What was computed from this very state (`core.memo`); emptied by every event."""
 
     @cached_property
     def n_iter_block(self) -> int:
@@ -174,6 +178,7 @@ class State:
     def apply(self, event: Event) -> None:
         """Fold one event. Raises ValueError when it contradicts what came before (discard the state then)."""
         body = event.body
+        self.memo.clear()
         if body.key not in self.seen:
             match body:
                 case Opened():
@@ -188,7 +193,7 @@ class State:
                     self._reserve(body, event.seq)
                 case RunEnded():
                     attempt = self._attempt(body.iteration, body.attempt)
-                    attempt.ended, attempt.ended_seq = body, event.seq
+                    self.iterations[body.iteration].end(attempt, body, event.seq)
                 case RegimeReady() | Refused() | Alarm() | Human():
                     self._list(body)
             self.seen.add(body.key)
@@ -357,6 +362,7 @@ class State:
         """Return the state as an ended block left it: its contract, and no iteration of a later block."""
         last = self.first_of(block + 1) - 1
         then = copy.copy(self)
+        then.memo = {}
         then.contract = self.boundary_rules[block]
         then.iterations = {n: it for n, it in self.iterations.items() if n <= last}
         then.nodes = {n: node for n, node in self.nodes.items() if n <= last}

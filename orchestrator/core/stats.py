@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from orchestrator.core.memo import per_state
 from orchestrator.core.records import Metric, Record
 from orchestrator.core.state import Node, State
 
@@ -38,7 +39,12 @@ def values(state: State, node: Node, metric: str) -> list[Metric]:
 
 def summarise(state: State, node: Node, metric: str) -> Summary:
     """Return mean, n and standard error of a metric over a node's finished runs."""
-    found = values(state, node, metric)
+    return _summarise(state, node.id, metric)
+
+
+@per_state
+def _summarise(state: State, node: int, metric: str) -> Summary:
+    found = values(state, state.nodes[node], metric)
     numbers = [m.value for m in found if m.value is not None]
     if not numbers:
         return Summary(mean=None, n=0, standard_error=None, reason=found[-1].reason if found else "not run yet")
@@ -49,6 +55,7 @@ def summarise(state: State, node: Node, metric: str) -> Summary:
     return Summary(mean=mean, n=len(numbers), standard_error=math.sqrt(variance / len(numbers)))
 
 
+@per_state
 def noise(state: State, metric: str, block: int | None = None) -> Noise:
     """Return the noise floor of a block's regime: the standard deviation pooled over its ideas with replicates.
 

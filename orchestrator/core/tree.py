@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 
 from orchestrator.core.contract import Contract, MetricRule
+from orchestrator.core.memo import per_state
 from orchestrator.core.records import Record
 from orchestrator.core.state import Node, State
 from orchestrator.core.stats import Summary, noise, summarise
@@ -65,6 +66,11 @@ def ucb(scorer: str, r: float, c: float, n: int, v: int) -> float:
 
 def scores(state: State, block: int) -> list[Score]:
     """Return the block's nodes with a finished run, best score first; ties by lower id; failed nodes last."""
+    return list(_scores(state, block))
+
+
+@per_state
+def _scores(state: State, block: int) -> tuple[Score, ...]:
     contract: Contract = state.contract
     nodes = block_nodes(state, block)
     seen = [n for n in nodes if any(state.iterations[i].final for i in n.iterations)]
@@ -78,7 +84,7 @@ def scores(state: State, block: int) -> list[Score]:
             score = ucb(contract.scorer, r, contract.ucb_c, len(seen), count[node.id])
         parent = node.parent if node.parent in inside else None
         rows.append(Score(node=node.id, parent=parent, visits=count[node.id], summary=summary, ucb=score))
-    return sorted(rows, key=lambda s: (s.ucb is None, -(s.ucb or 0.0), s.node))
+    return tuple(sorted(rows, key=lambda s: (s.ucb is None, -(s.ucb or 0.0), s.node)))
 
 
 def best(state: State, block: int | None = None) -> Node | None:
@@ -90,7 +96,7 @@ def best(state: State, block: int | None = None) -> Node | None:
     does not outrank a config that was good twice. While no replicate has run, by the mean.
     """
     if block is not None:
-        return _best(state, {block})
+        return _best(state, frozenset((block,)))
     shown = state.block_shown
     own = best_in_regime(state, state.regime_name(shown))
     return own or (best_in_regime(state, state.regime_name(shown - 1)) if shown > 1 else None)
@@ -98,7 +104,7 @@ def best(state: State, block: int | None = None) -> Node | None:
 
 def best_in_regime(state: State, regime: str) -> Node | None:
     """Return the best node of all blocks in a regime (by name)."""
-    return _best(state, {b for b in range(1, state.block + 1) if state.regime_name(b) == regime})
+    return _best(state, frozenset(b for b in range(1, state.block + 1) if state.regime_name(b) == regime))
 
 
 def carried(state: State) -> Node | None:
@@ -110,7 +116,8 @@ def carried(state: State) -> Node | None:
     return own or best_in_regime(state, state.regime_name(max(1, state.block - 1)))
 
 
-def _best(state: State, blocks: set[int]) -> Node | None:
+@per_state
+def _best(state: State, blocks: frozenset[int]) -> Node | None:
     rule = state.contract.primary
     sd = noise(state, rule.name, min(blocks)).sd or 0.0 if blocks else 0.0
     ranked = []

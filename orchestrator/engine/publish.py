@@ -32,6 +32,7 @@ class Views:
     def __init__(self, paths: Paths) -> None:
         self._paths = paths
         self._shadows = paths.out / ".views"
+        self._entries: dict[int, str] = {}
 
     def publish(self, state: State, append: Callable[[Body], None]) -> None:
         """Bring every view up to date with `state`, after keeping what people wrote (`append` makes it an event)."""
@@ -40,7 +41,7 @@ class Views:
         self._absorb(state, append)
         write_sealed(self._paths, state)
         self._write(self._paths.memory, memory.render(state))
-        self._write(self._paths.analysis, analysis.render(state))
+        self._write(self._paths.analysis, analysis.render(state, self._entries))
         atomic.write_if_changed(self._paths.ucb_scores, ucb_scores.render(state, state.block_shown))
         best = tree.best(state)
         if best is not None:

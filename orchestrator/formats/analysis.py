@@ -25,20 +25,22 @@ def notes(state: State, name: str) -> str:
     return "".join(["\n## Notes from people\n", *(f"\n{text}\n" for text in texts)]) if texts else ""
 
 
-def entries(state: State) -> list[str]:
+def entries(state: State, known: dict[int, str] | None = None) -> list[str]:
     """Return the entries of judged iterations in the order of their judgement: with several slots not by number.
 
     The last one of an ended block is followed by the block's summary; what a person changed in the input files stands
-    before the first iteration that it could act on.
+    before the first iteration that it could act on. `known` keeps entries between calls: what is judged never changes.
     """
-    texts = []
+    texts, known = [], {} if known is None else known
     changes = list(state.amendments)
     left = {b: sum(it.block == b for it in state.iterations.values()) for b in state.boundaries}
     for number in state.judged:
         it = state.iterations[number]
         while changes and changes[0][0] < it.seq:
             texts.append("\n" + _change(changes.pop(0)[1], number))
-        texts.append("\n" + entry.render(state, it))
+        if number not in known:
+            known[number] = "\n" + entry.render(state, it)
+        texts.append(known[number])
         if it.block in left:
             left[it.block] -= 1
         if left.get(it.block) == 0:
@@ -51,6 +53,6 @@ def _change(change: Amended, number: int) -> str:
     return text + (f"```diff\n{change.diff}\n```\n" if change.diff else "(nothing that shows in the files)\n")
 
 
-def render(state: State) -> str:
-    """Return the whole file."""
-    return header(state) + "".join(entries(state))
+def render(state: State, known: dict[int, str] | None = None) -> str:
+    """Return the whole file (`known`: see `entries`)."""
+    return header(state) + "".join(entries(state, known))

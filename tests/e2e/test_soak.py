@@ -64,7 +64,9 @@ def told(looks, wall):
     """Return the figures as text."""
     rows = [f"{'runs':>5} {'wall s':>7} {'files':>5} {'MiB':>6} {'engine CPU s':>12} children"]
     step = max(looks) // 10 or 1
-    for n in sorted({min((k for k in looks if k >= at), default=max(looks)) for at in range(step, max(looks) + 1, step)}):
+    for n in sorted(
+        {min((k for k in looks if k >= at), default=max(looks)) for at in range(step, max(looks) + 1, step)}
+    ):
         rows.append("{:>5} {:>7.1f} {:>5} {:>6.1f} {:>12.1f} {}".format(n, *looks[n]))
     last = looks[max(looks)]
     rows.append(f"{max(looks)} runs in {wall:.1f} s; engine {1000 * last[3] / max(looks):.1f} ms of CPU a run")
