@@ -48,6 +48,9 @@ class Attempt:
     session: int
     resumes: int | None
     ended: RunEnded | None = None
+    slot: int = 0
+    device: str = ""
+    beside: int = 0
 
 
 @dataclass
@@ -168,7 +171,9 @@ class State:
                 case Turned():
                     self._turn(body.turn, event.seq)
                 case RunReserved():
-                    attempt = Attempt(body.attempt, body.session, body.resumes)
+                    attempt = Attempt(
+                        body.attempt, body.session, body.resumes, None, body.slot, body.device, body.beside
+                    )
                     self._iteration(body.iteration).attempts.append(attempt)
                 case RunEnded():
                     self._attempt(body.iteration, body.attempt).ended = body
