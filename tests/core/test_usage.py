@@ -186,9 +186,9 @@ def journal(steps):
             flights.append(flying[-1])
         elif what == "end" and flying:
             run = flying.pop(choice % len(flying))
-            run["end"], run["seconds"] = at, max(0, at - run["start"] + choice - 3) * (choice != 5)
-            log.end(at, run["iteration"], run["seconds"], "killed" if choice == 5 else "ok", lost=choice == 5)
-            waiting += [run["iteration"]] if choice == 5 else []
+            run["end"], run["seconds"] = at, max(0, at - run["start"] + choice - 3) * (choice % 2)
+            log.end(at, run["iteration"], run["seconds"], "killed" if choice == 2 else "ok", lost=choice == 2)
+            waiting += [run["iteration"]] if choice == 2 else []
         elif what in ("ready", "human"):
             getattr(log, what)(at)
         if not isinstance(log.events[-1].body, Human) and _stamp(log.events[-1]) == at:
