@@ -5,9 +5,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 QUOTE = $(if $(1),$(2) '$(subst ','\'',$(1))')
 RUN_OPTIONS = $(call QUOTE,$(ROOT),--root) $(call QUOTE,$(PROFILE),--profile) $(call QUOTE,$(SLOTS),--slots) \
+	$(call QUOTE,$(MODE),--mode) \
 	$(call QUOTE,$(LAUNCHER),--launcher) $(call QUOTE,$(SEED),--seed) $(call QUOTE,$(SCIENTIST),--scientist)
 
-KNOWN := EXP ITERATIONS SCIENTIST PROFILE SLOTS LAUNCHER SEED ROOT FRESH FROM FILE BLOCK N PYTHON BIN
+KNOWN := EXP ITERATIONS SCIENTIST PROFILE SLOTS MODE LAUNCHER SEED ROOT FRESH FROM FILE BLOCK N PYTHON BIN
 GIVEN := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(v)))),$(v)))
 ifneq ($(filter-out $(KNOWN) -%,$(GIVEN)),)
 $(error nothing reads $(filter-out $(KNOWN) -%,$(GIVEN)); known are $(KNOWN))
@@ -18,7 +19,7 @@ endif
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
-	@echo "variables: EXP ITERATIONS SCIENTIST PROFILE SLOTS LAUNCHER SEED ROOT FRESH FROM FILE BLOCK N"
+	@echo "variables: EXP ITERATIONS SCIENTIST PROFILE SLOTS MODE LAUNCHER SEED ROOT FRESH FROM FILE BLOCK N"
 
 setup: $(STAMP) ## build .venv from constraints.txt (done by the other targets when needed)
 

@@ -13,7 +13,7 @@ import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING
 from orchestrator import errors
 
 if TYPE_CHECKING:
+    from orchestrator.engine.confirm import Confirmation
     from orchestrator.engine.context import Adapters, Setup
+    from orchestrator.engine.explorer import Explorer
 
 SOURCE_ROOT = Path(__file__).resolve().parent.parent
 """Checkout that holds `explorations/`, `instructions/`, `models/` and `trainers/`."""
@@ -59,6 +61,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--scientist", choices=("offline",), help="who decides (default: offline)")
         command.add_argument("--profile", help="profile of exploration.yaml (default: full with a GPU, else cpu)")
         command.add_argument("--slots", type=_count, help="runs in flight (default: exploration.yaml)")
+        command.add_argument("--mode", choices=("batch", "refill"), help="how slots are filled (default: refill)")
         command.add_argument("--launcher", choices=("local",), help="where runs start (default: local)")
         command.add_argument("--seed", type=int, help="draw another system: simulation, training and scientist seed")
     status = commands.add_parser("status", help="show where an exploration stands; restore its views")
@@ -159,7 +162,7 @@ def _run(setup: Setup, arguments: argparse.Namespace, iterations: int) -> int:
             code = explorer.run(iterations)
     state = explorer.state
     print(lines.best_line(state))
-    done = len(state.done)
+    done = sum(not it.proposal.filler for it in state.done)
     if code == errors.EXIT_DONE:
         print(f"{done} iterations done. Read {setup.paths.memory} and {setup.paths.analysis}")
         more = max(iterations, done) + setup.contract.n_iter_block
@@ -213,13 +216,14 @@ def _adapters(setup: Setup, arguments: argparse.Namespace) -> Adapters:
         launcher=LocalLauncher(),
         sandbox=level,
         slots=slots,
+        mode=(arguments.mode if "mode" in arguments else None) or setup.spec.mode,
         threads=max(1, cores // slots),
         gpus=tuple(gpus()) if setup.device == "cuda" else (),
     )
 
 
 @contextlib.contextmanager
-def _signals(explorer: object):  # type: ignore[no-untyped-def]  # noqa: ANN202
+def _signals(running: Explorer | Confirmation) -> Iterator[list[int]]:
     """Turn SIGINT and SIGTERM into a clean stop: runs are cancelled with a checkpoint, the journal is whole."""
     received: list[int] = []
 
@@ -227,7 +231,7 @@ def _signals(explorer: object):  # type: ignore[no-untyped-def]  # noqa: ANN202
         received.append(number)
         if len(received) == 1:
             print("stopping: the runs in flight write a checkpoint first (again to stop at once)", file=sys.stderr)
-            explorer.stopping = True  # type: ignore[attr-defined]
+            running.stop()
         else:
             raise KeyboardInterrupt
 

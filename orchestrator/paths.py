@@ -170,6 +170,13 @@ class Paths:
     def confirmations(self) -> Path:
         return self.out / "confirm"
 
+    def unknown_run(self, name: str) -> Path:
+        """Free place for a run folder that the journal does not know."""
+        folder, number = self.out / "runs.unknown", 1
+        while (folder / f"{name}.{number}").exists():
+            number += 1
+        return folder / f"{name}.{number}"
+
     def run(self, iteration: int, attempt: int) -> RunPaths:
         return RunPaths(self.runs / f"{iteration:04d}-{attempt}")
 

@@ -43,7 +43,7 @@ def check(state: State, turn: Turn) -> None:
 def _check_within(state: State, turn: Turn) -> None:
     """Raise RefusedError when a proposal begins a block before the one before it is ended."""
     for proposal in turn.proposals:
-        block = state.block_of(proposal.iteration)
+        block = state.block_for(proposal)
         if proposal.iteration == state.first_of(block) and block > 1 and block - 1 not in state.boundaries:
             raise RefusedError(
                 f"iteration {proposal.iteration} refused: it begins block {block}, and block {block - 1} is not ended; "

@@ -92,12 +92,13 @@ def check(state: State, proposal: Proposal, earlier: tuple[Proposal, ...] = ()) 
     if proposal.iteration != expected:
         raise RefusedError(f"iteration {proposal.iteration} refused: the next one is {expected}")
     _check_lineage(state, proposal)
+    _check_base(state, proposal)
     for change in mutation.changes:
         check_change(contract, change)
     counted = [c for c in mutation.changes if not _exempt(contract, c.key)]
     if mutation.second_parent is not None:
         _check_recombined(state, mutation)
-    elif len(counted) > contract.max_changes:
+    elif len(counted) > contract.max_changes and not _in_spread(contract, mutation):
         raise RefusedError(
             f"{len(counted)} keys refused ({_listed([c.key for c in counted])}): this exploration changes at most "
             f"{contract.max_changes} in one iteration; keep one of them"
@@ -123,13 +124,19 @@ def _check_recombined(state: State, mutation: Mutation) -> None:
             )
 
 
+def _in_spread(contract: Contract, mutation: Mutation) -> bool:
+    """Return whether a mutation is a run of the instruction's initial spread, which may change several keys."""
+    values = {c.key: canonical(c.new) for c in mutation.changes}
+    return any(values == {k: canonical(v) for k, v in rule.values.items()} for rule in contract.spread)
+
+
 def _exempt(contract: Contract, key: str) -> bool:
     rule = contract.key(key)
     return rule is not None and rule.exempt
 
 
 def _check_lineage(state: State, proposal: Proposal) -> None:
-    block = state.block_of(proposal.iteration)
+    block = state.block_for(proposal)
     known = [n.id for n in state.nodes.values() if n.block == block]
     copied, second = proposal.mutation.replicate_of, proposal.mutation.second_parent
     for name, node in (("parent", proposal.parent), ("replicate_of", copied), ("second_parent", second)):
@@ -137,6 +144,27 @@ def _check_lineage(state: State, proposal: Proposal) -> None:
             raise RefusedError(f"{name}={node} refused: no such node; nodes of this block: {known or 'none, use root'}")
         if node is not None and state.nodes[node].block != block:
             raise RefusedError(f"{name}={node} refused: it is of another block; nodes of this block: {known}")
+        if node is not None and not state.finished(node):
+            ready = [n for n in known if state.finished(n)]
+            raise RefusedError(
+                f"{name}={node} refused: no run of it has ended yet; finished nodes of this block: "
+                f"{ready or 'none, use root'}"
+            )
+
+
+def _check_base(state: State, proposal: Proposal) -> None:
+    """Raise RefusedError unless a child starts from its parent, or at root from the start or an earlier block."""
+    base, parent = proposal.base, proposal.parent
+    if proposal.mutation.kind == "replicate":
+        parent = proposal.mutation.replicate_of
+    if base == parent:
+        return
+    if parent is not None or base is None:
+        raise RefusedError(f"base={base} refused: a child of node {parent} starts from that node's config and code")
+    if base not in state.nodes or state.nodes[base].block >= state.block_for(proposal):
+        raise RefusedError(
+            f"base={base} refused: a child of root starts from the start, or from an earlier block's node"
+        )
 
 
 def _check_new(state: State, proposal: Proposal, sha: str, earlier: tuple[Proposal, ...]) -> None:
@@ -152,7 +180,7 @@ def _check_new(state: State, proposal: Proposal, sha: str, earlier: tuple[Propos
     same = [p.iteration for p in earlier if p.mutation.kind != "replicate" and p.config_sha == sha]
     if same:
         raise RefusedError(f"iteration {proposal.iteration} refused: iteration {same[0]} of this turn has this config")
-    block = state.block_of(proposal.iteration)
+    block = state.block_for(proposal)
     for node in state.nodes.values():
         anew = proposal.mutation.kind == "baseline" and node.block != block
         if not anew and node.idea == (sha, proposal.code):

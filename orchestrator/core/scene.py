@@ -38,8 +38,8 @@ class Scene:
     @cached_property
     def iterations(self) -> list[Iteration]:
         """The block's iterations before `until`, finished or not."""
-        first = self.state.first_of(self.block)
-        numbers = range(first, min(first + self.state.n_iter_block, self.until or 10**12))
+        first, end = self.state.first_of(self.block), self.state.first_of(self.block + 1)
+        numbers = range(first, min(end, self.until or end))
         return [self.state.iterations[i] for i in numbers if i in self.state.iterations]
 
     @cached_property
@@ -107,21 +107,37 @@ class Scene:
             self._floors[metric] = floor(self.state, metric, self.block)
         return self._floors[metric]
 
+    def origin(self, node: Node) -> Node | None:
+        """Return the node that a node is compared with: its parent.
+
+        Of a child of root that was tried beside the block's baseline, from the same config, the baseline.
+        """
+        if node.parent is not None:
+            return self.state.nodes[node.parent]
+        own, first = self.state.iterations[node.id].proposal, self.state.iterations[self.state.first_of(node.block)]
+        beside = own.mutation.kind == "config" and own.base == first.proposal.base
+        return self.state.nodes[first.node] if beside and first.proposal.mutation.kind == "baseline" else None
+
     def gain(self, node: Node, metric: str | None = None) -> float | None:
-        """Return a node's reward less its parent's; None without a parent or without both means."""
-        if node.parent is None:
+        """Return a node's reward less its origin's; None without an origin or without both means."""
+        origin = self.origin(node)
+        if origin is None:
             return None
-        mine, theirs = (self.worth(n, metric) for n in (node, self.state.nodes[node.parent]))
+        mine, theirs = (self.worth(n, metric) for n in (node, origin))
         return None if mine is None or theirs is None else mine - theirs
 
     def effect(self, node: Node, metric: str | None = None) -> Effect:
-        """Return what a node's mutation did to it, by the noise floor; a node without a result degraded."""
-        if node.parent is None:
+        """Return what a node's mutation did to it, by the noise floor.
+
+        A node without a result degraded; where there is nothing to compare it with (no origin, or one without a
+        result) it is neutral.
+        """
+        if self.origin(node) is None:
             return "neutral"
-        gain = self.gain(node, metric)
-        if gain is None:
+        if self.worth(node, metric) is None:
             return "degraded"
-        if abs(gain) <= self.floor(metric):
+        gain = self.gain(node, metric)
+        if gain is None or abs(gain) <= self.floor(metric):
             return "neutral"
         return "improved" if gain > 0 else "degraded"
 

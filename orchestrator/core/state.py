@@ -51,6 +51,10 @@ class Attempt:
     slot: int = 0
     device: str = ""
     beside: int = 0
+    seq: int = 0
+    """Sequence number of its reservation."""
+    ended_seq: int | None = None
+    """Sequence number of its end."""
 
 
 @dataclass
@@ -127,6 +131,8 @@ class State:
     """With their sequence numbers."""
     turns: list[Turn] = field(default_factory=list)
     iterations: dict[int, Iteration] = field(default_factory=dict)
+    judged: list[int] = field(default_factory=list)
+    """Iterations in the order in which the scientist spoke about them."""
     nodes: dict[int, Node] = field(default_factory=dict)
     ideas: dict[tuple[str, str], list[int]] = field(default_factory=dict)
     """Idea -> its iterations over all blocks: they are pooled."""
@@ -138,6 +144,8 @@ class State:
     """Ended block -> contract in force at its end."""
     ran_in: dict[int, str] = field(default_factory=dict)
     """Block with proposals -> name of its regime: an amended contract may declare regimes in another order."""
+    fillers: dict[int, int] = field(default_factory=dict)
+    """Block -> its iterations beyond `n_iter_block`: replicates in slots that would have stood idle at its end."""
     principles: tuple[Principle, ...] = ()
     refusals: list[Refused] = field(default_factory=list)
     alarms: list[Alarm] = field(default_factory=list)
@@ -150,12 +158,18 @@ class State:
         return self.contract.n_iter_block
 
     def block_of(self, iteration: int) -> int:
-        """Return the 1-based block of an iteration."""
-        return (iteration - 1) // self.n_iter_block + 1
+        """Return the 1-based block of an iteration; one that is not proposed yet is taken to be no filler."""
+        known = self.iterations.get(iteration)
+        return known.block if known else (iteration - 1 - sum(self.fillers.values())) // self.n_iter_block + 1
+
+    def block_for(self, proposal: Proposal) -> int:
+        """Return the block of a proposal: a filler belongs to the block of the node that it runs again."""
+        copied = self.nodes.get(proposal.mutation.replicate_of or 0)
+        return copied.block if proposal.filler and copied else self.block_of(proposal.iteration)
 
     def first_of(self, block: int) -> int:
         """Return the first iteration of a block."""
-        return (block - 1) * self.n_iter_block + 1
+        return (block - 1) * self.n_iter_block + 1 + sum(n for b, n in self.fillers.items() if b < block)
 
     def apply(self, event: Event) -> None:
         """Fold one event. Raises ValueError when it contradicts what came before (discard the state then)."""
@@ -171,12 +185,10 @@ class State:
                 case Turned():
                     self._turn(body.turn, event.seq)
                 case RunReserved():
-                    attempt = Attempt(
-                        body.attempt, body.session, body.resumes, None, body.slot, body.device, body.beside
-                    )
-                    self._iteration(body.iteration).attempts.append(attempt)
+                    self._reserve(body, event.seq)
                 case RunEnded():
-                    self._attempt(body.iteration, body.attempt).ended = body
+                    attempt = self._attempt(body.iteration, body.attempt)
+                    attempt.ended, attempt.ended_seq = body, event.seq
                 case RegimeReady() | Refused() | Alarm() | Human():
                     self._list(body)
             self.seen.add(body.key)
@@ -203,6 +215,10 @@ class State:
             raise ValueError(f"iteration {number} was never proposed")
         return self.iterations[number]
 
+    def _reserve(self, body: RunReserved, seq: int) -> None:
+        attempt = Attempt(body.attempt, body.session, body.resumes, None, body.slot, body.device, body.beside, seq)
+        self._iteration(body.iteration).attempts.append(attempt)
+
     def _attempt(self, iteration: int, number: int) -> Attempt:
         for attempt in self._iteration(iteration).attempts:
             if attempt.number == number:
@@ -226,6 +242,7 @@ class State:
         for reflection in turn.reflections:
             it = self._iteration(reflection.iteration)
             it.reflection, it.rules = reflection, self.contract
+            self.judged.append(reflection.iteration)
         if turn.boundary is not None:
             self.boundaries[turn.boundary.block] = turn.boundary
             self.boundary_seq[turn.boundary.block] = seq
@@ -234,7 +251,9 @@ class State:
         self.turns.append(turn)
 
     def _propose(self, proposal: Proposal, turn: int, seq: int) -> None:
-        block = self.block_of(proposal.iteration)
+        block = self.block_for(proposal)
+        if proposal.filler:
+            self.fillers[block] = self.fillers.get(block, 0) + 1
         self.ran_in.setdefault(block, self.regime_name(block))
         node_id = proposal.mutation.replicate_of or proposal.iteration
         if node_id == proposal.iteration:
@@ -252,7 +271,7 @@ class State:
         if mutation.replicate_of is not None:
             base = self.nodes[mutation.replicate_of].config
         else:
-            base = self.base_config(proposal.base, self.block_of(proposal.iteration))
+            base = self.base_config(proposal.base, self.block_for(proposal))
         config = configs.apply(base, mutation.changes)
         if configs.idea_sha(config) != proposal.config_sha:
             raise ValueError(f"iteration {proposal.iteration}: parent and mutation do not give the recorded config")
@@ -349,6 +368,15 @@ class State:
     @property
     def last_iteration(self) -> int:
         return max(self.iterations, default=0)
+
+    def finished(self, node: int) -> bool:
+        """Return whether a run of a node has ended for good, well or not."""
+        return any(self.iterations[i].final is not None for i in self.nodes[node].iterations)
+
+    @property
+    def planned(self) -> int:
+        """Return the number of proposed iterations, fillers left out: what a total of iterations counts."""
+        return self.last_iteration - sum(self.fillers.values())
 
     @property
     def open_iterations(self) -> list[Iteration]:

@@ -24,7 +24,7 @@ def without_gain(state: State, blocks: int | None) -> str | None:
     A gain must exceed the noise floor (pooled standard deviation) once that is measured. Only blocks of one regime are
     compared: the first block of a regime is a gain.
     """
-    complete = len(state.done) // state.n_iter_block
+    complete = sum(not it.proposal.filler for it in state.done) // state.n_iter_block
     if blocks is None or complete <= blocks:
         return None
     rule = state.contract.primary

@@ -69,6 +69,10 @@ class Confirmation:
         self.setup = dataclasses.replace(setup, paths=self.paths)
         self.rows: list[Row] = []
 
+    def stop(self) -> None:
+        """Ask for the end (from a signal handler)."""
+        self.stopping = True
+
     def run(self, n: int) -> int:
         """Confirm the best on `n` training seeds and `n` draws; return the exit code.
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 from orchestrator.core.contract import Contract
 from orchestrator.core.events import Event
 from orchestrator.core.exploration import Exploration
+from orchestrator.core.records import Mode
 from orchestrator.core.state import Iteration, State
 from orchestrator.paths import Paths
 from orchestrator.ports import Launcher, Scientist
@@ -44,6 +45,7 @@ class Adapters:
     launcher: Launcher
     sandbox: Literal["bwrap", "landlock", "none"]
     slots: int = 1
+    mode: Mode = "refill"
     threads: int = 1
     """CPU threads that a run may use."""
     gpus: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Render `analysis.md`, the full log: a header, then one entry for each iteration that was judged, in order."""
+"""Render `analysis.md`, the full log: a header, then an entry for each judged iteration, as they were judged."""
 
 from __future__ import annotations
 
@@ -26,20 +26,22 @@ def notes(state: State, name: str) -> str:
 
 
 def entries(state: State) -> list[str]:
-    """Return the entries of judged iterations, oldest first, stopping at the first that is not judged.
+    """Return the entries of judged iterations in the order of their judgement: with several slots not by number.
 
     The last one of an ended block is followed by the block's summary; what a person changed in the input files stands
     before the first iteration that it could act on.
     """
     texts = []
     changes = list(state.amendments)
-    for number, it in sorted(state.iterations.items()):
-        if it.final is None or it.reflection is None:
-            break
+    left = {b: sum(it.block == b for it in state.iterations.values()) for b in state.boundaries}
+    for number in state.judged:
+        it = state.iterations[number]
         while changes and changes[0][0] < it.seq:
             texts.append("\n" + _change(changes.pop(0)[1], number))
         texts.append("\n" + entry.render(state, it))
-        if it.block in state.boundaries and number + 1 == state.first_of(it.block + 1):
+        if it.block in left:
+            left[it.block] -= 1
+        if left.get(it.block) == 0:
             texts.append("\n" + block.render(state.at_end(it.block), it.block))
     return texts
 

@@ -16,7 +16,7 @@ from orchestrator.core.contract import Contract
 from orchestrator.core.exploration import Exploration
 from orchestrator.core.schema import SystemSchema
 from orchestrator.errors import InstructionError
-from orchestrator.formats import diagnoses, judging, key_rules, practice, systems, wishes
+from orchestrator.formats import diagnoses, judging, key_rules, practice, spread, systems, wishes
 from orchestrator.formats.draft import InstructionDraft, Problem
 from orchestrator.formats.work import Work
 from orchestrator.formats.yaml_edit import Document
@@ -66,6 +66,7 @@ def compile_all(
         "log_config": tuple(k for label, k in judging.labelled(work, draft.log_config, "key")),
         "log_metrics": judging.labelled(work, draft.log_metrics, "metric"),
         "log_activity": judging.labelled(work, draft.log_activity, "metric"),
+        "spread": spread.spread(work, keys, start),
         "block_focus": key_rules.focus(work),
         "max_changes": draft.max_changes[0] if draft.max_changes else 1,
         "regimes": regimes,

@@ -96,6 +96,34 @@ class StartingPoint(Record):
     line: int
 
 
+class SpreadChange(Record):
+    """A value that a row of the initial spread gives to a key."""
+
+    name: str
+    value: Any
+    was: Any = None
+    """What the row says that the value was before; null when it does not say."""
+    text: str
+    """The value as written."""
+    sure: bool = True
+    """Whether it is one value: `8 or 16` and `2 x` are not."""
+    loose: bool = False
+    """Read from words (`name: 3`, `name to 3`), not from `name=3`: only a key's name makes it a change."""
+    line: int
+
+
+class SpreadRow(Record):
+    """`Slot 1: ...` of the initial spread."""
+
+    slot: int
+    text: str
+    """Without the slot's number; list items below it are joined with `; `."""
+    start: bool = False
+    """Whether it says that it is the start itself (`baseline`)."""
+    changes: tuple[SpreadChange, ...] = ()
+    line: int
+
+
 class StrategyRow(Record):
     """One row of the strategy table."""
 
@@ -191,6 +219,8 @@ class InstructionDraft(Record):
     metrics: tuple[DraftMetric, ...] = ()
     classes: tuple[DraftClass, ...] = ()
     starts: tuple[StartingPoint, ...] = ()
+    spread: tuple[SpreadRow, ...] = ()
+    """In the order of their slots."""
     order: tuple[LineOf, ...] = ()
     plan: tuple[BlockFocus, ...] = ()
     strategies: tuple[StrategyRow, ...] = ()

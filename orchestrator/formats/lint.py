@@ -11,7 +11,7 @@ from orchestrator.core.records import Record
 from orchestrator.core.schema import SystemSchema
 from orchestrator.formats.compile import compile_all
 from orchestrator.formats.contradictions import contradictions
-from orchestrator.formats.draft import DraftDiagnosis, DraftKey, InstructionDraft, Problem
+from orchestrator.formats.draft import DraftDiagnosis, DraftKey, InstructionDraft, Problem, SpreadRow
 from orchestrator.formats.yaml_edit import Document
 
 
@@ -78,6 +78,7 @@ def _from_contract(contract: Contract) -> Iterator[str]:
         yield f"  {v.name}: {_conditions(v.conditions)}  [{v.source}]"
     yield f"Order: {', '.join(contract.order)}"
     yield from (f"Block {i}: {text}" for i, text in enumerate(contract.block_focus, 1))
+    yield from _spread(contract)
     yield f"Log form: Config: {', '.join(contract.log_config)}"
     yield f"          Metrics: {', '.join(f'{a}={b}' for a, b in contract.log_metrics)}"
     if contract.log_activity:
@@ -86,6 +87,15 @@ def _from_contract(contract: Contract) -> Iterator[str]:
     yield from _systems(contract)
     cap, support = contract.memory_cap_lines, contract.principle_support
     yield f"memory.md: at most {cap} lines; a principle needs {support} iterations"
+
+
+def _spread(contract: Contract) -> Iterator[str]:
+    """The first runs, slot by slot."""
+    if contract.spread:
+        yield f"Initial spread ({len(contract.spread)}), in the order of the slots"
+    for rule in contract.spread:
+        values = ", ".join(f"{k} = {number(v)}" for k, v in rule.values.items()) or "the start"
+        yield f"  {values}  [{rule.source}]"
 
 
 def _practice(contract: Contract) -> Iterator[str]:
@@ -160,6 +170,7 @@ def _from_draft(draft: InstructionDraft) -> Iterator[str]:
         ("Diagnosis", [(f"{_cells(d)}: {d.diagnosis}", d.line) for d in draft.diagnosis]),
         ("Degeneracy gap", [(f"{g.minuend} - {g.subtrahend}", g.line) for g in [draft.gap] if g]),
         ("Starting points", [(f"{s.name} = {s.value}", s.line) for s in draft.starts]),
+        ("Initial spread", [(f"slot {r.slot}: {_row(r)}", r.line) for r in draft.spread]),
         ("Files that may change", [(f.path, f.line) for f in draft.files]),
         ("Block plan", [(f"{b.block}{'+' * b.onwards}: {b.text}", b.line) for b in draft.plan]),
         ("Figures", [(f.text, f.line) for f in draft.figures]),
@@ -175,6 +186,10 @@ def _from_draft(draft: InstructionDraft) -> Iterator[str]:
     ):
         if labels.labels:
             yield f"Log form, {title}: {', '.join(labels.labels)}  [line {labels.line}]"
+
+
+def _row(row: SpreadRow) -> str:
+    return ", ".join(f"{c.name} = {c.text}" for c in row.changes) or "the start"
 
 
 def _cells(row: DraftDiagnosis) -> str:

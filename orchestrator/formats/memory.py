@@ -194,6 +194,8 @@ def _current(state: State, block: int) -> list[str]:
     regime = f"Regime: {state.regime_name(block)}" + ("" if draw is None else f", simulation seed {draw}")
     best = tree.carried(state)
     carried = its[0].proposal.base if its else best.id if best else None
+    extra = state.fillers.get(block, 0)
+    more = f", and {extra} replicate(s) in idle slots" if extra else ""
     return [
         f"## Current Block (Block {block})",
         "",
@@ -201,7 +203,7 @@ def _current(state: State, block: int) -> list[str]:
         "",
         *([regime] if contract.regimes else []),
         f"Focus: {said.focus if said else planned or 'all free keys'}",
-        f"Iterations: {len(its)}/{state.n_iter_block}",
+        f"Iterations: {len(its) - extra}/{state.n_iter_block}{more}",
         *([f"This block starts from node {carried}."] if carried is not None else []),
         *_triggers(state),
         "",

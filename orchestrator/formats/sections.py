@@ -203,13 +203,8 @@ def classes(text: Text, notes: Notes) -> list[DraftClass]:
 def starts(text: Text, notes: Notes) -> list[StartingPoint]:
     """Return `name=value` starting points."""
     found = []
-    for _, item in enumerate(b for b in text.blocks if isinstance(b, Item)):
-        if under(item, "starting point", "prior knowledge"):
-            pairs = [m for span in codes(item.text) for m in [_PAIR.fullmatch(span.strip())] if m]
-        elif item.text.startswith("Slot 0:"):
-            pairs = list(_PAIR.finditer(plain(item.text)))
-        else:
-            continue
+    for item in (b for b in text.blocks if isinstance(b, Item) and under(b, "starting point", "prior knowledge")):
+        pairs = [m for span in codes(item.text) for m in [_PAIR.fullmatch(span.strip())] if m]
         notes.use(item)
         found += [StartingPoint(name=m[1], value=rules.value(m[2]), line=item.line) for m in pairs]
     return found

@@ -15,7 +15,8 @@ FORMULAS = {
 def render(state: State, block: int) -> str:
     """Return the file's text for one block; a block without a finished node says so."""
     contract, rows = state.contract, tree.scores(state, block)
-    first, last = (block - 1) * contract.n_iter_block + 1, block * contract.n_iter_block
+    first = state.first_of(block)
+    last = first + contract.n_iter_block + state.fillers.get(block, 0) - 1
     lines = [
         f"=== UCB Scores (Block {block}, iters {first}-{last}, N={len(rows)}, c={contract.ucb_c:g}) ===",
         f"{contract.scorer} v{tree.SCORERS[contract.scorer]}: {FORMULAS[contract.scorer]}; R = {contract.primary.name}",

@@ -78,6 +78,22 @@ def lock_held(run_dir: Path) -> bool:
     return False
 
 
+def interval(run_dir: Path) -> tuple[float, float] | None:
+    """Return when a run was claimed and when it ended, or now (s since 1970); None when it never ran or vanished."""
+    paths = RunPaths(run_dir)
+    try:
+        start = paths.claim.stat().st_mtime
+        return start, paths.exit.stat().st_mtime if paths.exit.exists() else _now_if_held(run_dir)
+    except FileNotFoundError:
+        return None
+
+
+def _now_if_held(run_dir: Path) -> float:
+    if not lock_held(run_dir):
+        raise FileNotFoundError(run_dir)
+    return time.time()
+
+
 def revoke(run_dir: Path) -> bool:
     """Claim the folder for the engine; return False when somebody has claimed it before, the engine included."""
     try:

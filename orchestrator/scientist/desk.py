@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from orchestrator.core import configs, mutation, tree
+from orchestrator.core import configs, mutation, slots, tree
 from orchestrator.core.contract import KeyRule, UserInstruction
-from orchestrator.core.records import Change, Mutation, Proposal, Record
+from orchestrator.core.records import Change, Mutation, Proposal, Record, Role
 from orchestrator.core.scene import Scene
 from orchestrator.core.state import Node, State
 from orchestrator.errors import RefusedError
@@ -18,8 +18,8 @@ from orchestrator.errors import RefusedError
 class Draft(Record):
     """A proposal in the making: a step from a node, or another run of it."""
 
-    node: int
-    """The parent; of a run without changes, the node that is run again."""
+    node: int | None
+    """The parent; of a run without changes, the node that is run again; null is root with the block's own start."""
     changes: tuple[Change, ...] = ()
     training_seed: int | None = None
     """Of another run; null is the start's."""
@@ -46,10 +46,26 @@ class Desk:
     iteration: int
     pending: tuple[Proposal, ...] = ()
     scene: Scene = field(compare=False, kw_only=True)
+    slot: int = 0
+    filler: bool = False
+    """Whether the proposal is beyond the block's length, for a slot that would stand idle."""
 
     @property
     def block(self) -> int:
-        return self.state.block_of(self.iteration)
+        return self.scene.block
+
+    @property
+    def role(self) -> Role | None:
+        """What the slot's proposals are for."""
+        return slots.role(self.state, self.slot)
+
+    @cached_property
+    def carried(self) -> Node | None:
+        """The node of an earlier block that this one starts from; None is the exploration's start."""
+        first = self.state.iterations.get(self.state.first_of(self.block))
+        if first is not None:
+            return self.state.nodes[first.proposal.base] if first.proposal.base is not None else None
+        return tree.carried(self.state)
 
     @cached_property
     def leader(self) -> Node | None:
@@ -93,9 +109,9 @@ class Desk:
 
     @cached_property
     def trials(self) -> dict[str, int]:
-        """Finished or proposed mutations of each key in this block."""
+        """Mutations of each key that this block has proposed."""
         counted = dict.fromkeys(self.order, 0)
-        for proposal in (it.proposal for it in self.scene.iterations):
+        for proposal in self.proposals:
             for change in proposal.mutation.changes:
                 counted[change.key] = counted.get(change.key, 0) + 1
         return counted
@@ -116,25 +132,30 @@ class Desk:
             "code": self.state.nodes[base].code if isinstance(base, int) else self.state.opened.code,
             "training_seed": configs.get(start, "training.seed"),
             "simulation_seed": configs.get(start, "simulation.seed") if draw is None else draw,
+            "slot": self.slot,
+            "role": self.role,
+            "filler": self.filler,
         }
         return Proposal.model_validate(defaults | fields)
 
     def build(self, draft: Draft, strategy: str, evidence: str) -> Proposal | None:
         """Return the proposal of a draft, or None when the contract refuses it (a known idea, say)."""
-        node = self.state.nodes[draft.node]
+        base = draft.node if draft.node is not None else self.carried.id if self.carried else None
         fields: dict[str, object] = {"strategy": strategy, "parent_rule": draft.rule, "hypothesis": draft.hypothesis}
         if draft.changes:
-            sha = configs.idea_sha(configs.apply(node.config, draft.changes))
+            sha = configs.idea_sha(configs.apply(self.state.base_config(base, self.block), draft.changes))
             if sha in self._taken:
                 return None
             step = Mutation(kind="config", changes=draft.changes, second_parent=draft.second)
-            fields |= {"parent": node.id, "mutation": step, "config_sha": sha}
+            fields |= {"parent": draft.node, "mutation": step, "config_sha": sha}
         else:
+            assert base is not None  # only a node is run again
+            node = self.state.nodes[base]
             again = Mutation(kind="replicate", replicate_of=node.id)
             fields |= {"parent": node.parent, "mutation": again, "config_sha": node.config_sha}
             seeds = {"training_seed": draft.training_seed, "simulation_seed": draft.simulation_seed}
             fields |= {k: v for k, v in seeds.items() if v is not None}
-        proposal = self.proposal(base=node.id, evidence=evidence, **fields)
+        proposal = self.proposal(base=base, evidence=evidence, **fields)
         try:
             mutation.check(self.state, proposal, self.pending)
         except RefusedError:

@@ -34,8 +34,9 @@ def steps(state: State, block: int) -> list[Step]:
     scene, found = Scene(state, block), []
     for node in scene.nodes:
         changes, gain = state.iterations[node.id].proposal.mutation.changes, scene.gain(node)
-        if len(changes) == 1 and gain is not None and node.parent is not None:
-            mine, theirs = scene.mean(node) or 0.0, scene.mean(state.nodes[node.parent]) or 0.0
+        origin = scene.origin(node)
+        if len(changes) == 1 and gain is not None and origin is not None:
+            mine, theirs = scene.mean(node) or 0.0, scene.mean(origin) or 0.0
             found.append(Step(node=node.id, change=changes[0], difference=mine - theirs, gain=gain))
     return found
 
@@ -63,12 +64,13 @@ def _observe(state: State, it: Iteration) -> str:
     text = f"{rule.name} {metric.value:.4f}"
     if it.proposal.mutation.kind == "replicate":
         return f"{text}{_another_run(state, it)}"
-    parent = state.nodes.get(it.proposal.parent) if it.proposal.parent is not None else None
+    parent = Scene(state, it.block).origin(state.nodes[it.node])
     theirs = summarise(state, parent, rule.name).mean if parent else None
     if parent is None or theirs is None:
         return f"{text}; nothing to compare with yet"
     gain = metric.value - theirs
-    return f"{text} against {theirs:.4f} of parent {parent.id}: {gain:+.4f}, {_judge(state, gain, it.block)}"
+    kin = "parent" if it.proposal.parent is not None else "the baseline, node"
+    return f"{text} against {theirs:.4f} of {kin} {parent.id}: {gain:+.4f}, {_judge(state, gain, it.block)}"
 
 
 def _another_run(state: State, it: Iteration) -> str:
@@ -113,7 +115,25 @@ def emerging(state: State) -> Iterator[str]:
 # Principles
 
 
+class Known(Record):
+    """A principle with the move that it is about."""
+
+    principle: Principle
+    key: str
+    direction: str
+    """As `direction` words it."""
+    raises: bool
+    """Whether the primary metric rises by it."""
+    size: float
+    """Mean difference of the supporting steps."""
+
+
 def principles(state: State) -> tuple[Principle, ...]:
+    """Return the principles of `known`."""
+    return tuple(k.principle for k in known(state))
+
+
+def known(state: State) -> tuple[Known, ...]:
     """Return what one-key steps showed beyond noise, regime by regime: the established ones first, at most 12.
 
     A principle says that a key, moved one way, moves the primary metric one way. It is established when
@@ -129,44 +149,44 @@ def principles(state: State) -> tuple[Principle, ...]:
         sd = floors[regime]
         if sd is not None:
             for step in steps(state, block):
-                key = (regime, step.change.key, _direction(step.change))
+                key = (regime, step.change.key, direction(step.change))
                 groups.setdefault(key, []).append((step, max(sd, LEAST)))
-    found = [p for group, members in groups.items() if (p := _principle(state, group, members)) is not None]
+    found = [k for group, members in groups.items() if (k := _known(state, group, members)) is not None]
 
-    def rank(entry: tuple[Principle, float]) -> tuple[bool, int, float, str]:
-        principle, size = entry
+    def rank(entry: Known) -> tuple[bool, int, float, str]:
+        principle = entry.principle
         established = len(principle.support) >= state.contract.principle_support and not principle.against
-        return not established, -len(principle.support), -size, principle.text
+        return not established, -len(principle.support), -entry.size, principle.text
 
-    return tuple(p for p, _ in sorted(found, key=rank)[:MAX_PRINCIPLES])
+    return tuple(sorted(found, key=rank)[:MAX_PRINCIPLES])
 
 
-def _direction(change: Change) -> str:
+def direction(change: Change) -> str:
+    """Return which way a change goes: `up`, `down`, or `= value` for what has no order."""
     if isinstance(change.new, bool | str) or not isinstance(change.new, int | float):
         return f"= {number(change.new)}"
     return "up" if change.new > change.old else "down"
 
 
-def _principle(
-    state: State, group: tuple[str, str, str], members: list[tuple[Step, float]]
-) -> tuple[Principle, float] | None:
-    regime, key, direction = group
+def _known(state: State, group: tuple[str, str, str], members: list[tuple[Step, float]]) -> Known | None:
+    regime, key, way = group
     raised = [s for s, floor in members if s.difference > floor]
     lowered = [s for s, floor in members if s.difference < -floor]
     support, against = (raised, lowered) if len(raised) >= len(lowered) else (lowered, raised)
     if not support:
         return None
-    way = direction
-    if direction in ("up", "down"):
+    told = way
+    if way in ("up", "down"):
         olds, news = [s.change.old for s in support], [s.change.new for s in support]
-        ends = (min(olds), max(news)) if direction == "up" else (max(olds), min(news))
-        way = f"{direction} from {number(ends[0])} to {number(ends[1])}"
+        ends = (min(olds), max(news)) if way == "up" else (max(olds), min(news))
+        told = f"{way} from {number(ends[0])} to {number(ends[1])}"
     verb = "raises" if support is raised else "lowers"
     shown = ", ".join(f"{s.difference:+.4f}" for s in support[:5]) + (", ..." if len(support) > 5 else "")
-    text = f"{short(state, key)} {way} {verb} {state.contract.primary.name} ({shown})"
+    text = f"{short(state, key)} {told} {verb} {state.contract.primary.name} ({shown})"
     size = sum(abs(s.difference) for s in support) / len(support)
     ids = tuple(s.node for s in support), tuple(s.node for s in against)
-    return Principle(text=text, regime=regime, support=ids[0], against=ids[1]), size
+    principle = Principle(text=text, regime=regime, support=ids[0], against=ids[1])
+    return Known(principle=principle, key=key, direction=way, raises=support is raised, size=size)
 
 
 # User instructions

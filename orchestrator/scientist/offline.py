@@ -16,19 +16,23 @@ unable to act are passed over. Nothing is random: each turn can be recomputed fr
 
 from __future__ import annotations
 
-from orchestrator.core import strategy, tree
+from collections.abc import Iterable
+
+from orchestrator.core import slots, strategy, tree
 from orchestrator.core.records import Proposal, Turn
 from orchestrator.core.scene import Scene
 from orchestrator.core.state import State
 from orchestrator.core.strategy import Trigger
 from orchestrator.core.strategy_kinds import kind_of
-from orchestrator.scientist import learned, policy
+from orchestrator.scientist import learned, policy, roles
 from orchestrator.scientist.actions import ACTIONS, COSTLY
 from orchestrator.scientist.boundary import boundary
 from orchestrator.scientist.desk import Desk
 
 STEPS_BETWEEN = 2
 """Plain steps between two rows that are followed: 2 solved 37 of 40 made-up landscapes in 12 runs, 1 solved 29."""
+FOLLOWING = (None, "exploit-best", "exploit-second")
+"""Roles whose steps are counted between rows: the other slots have a plan of their own."""
 COSTLY_SHARE = 3
 """One in so many iterations of a block may be a probe or a further run of the best node."""
 
@@ -40,21 +44,12 @@ class OfflineScientist:
 
     def propose(self, state: State, n: int) -> Turn:
         """Return what the finished runs show and `n` new proposals (fewer when nothing untried is left)."""
-        proposals: list[Proposal] = []
-        block = state.block
-        waits = any(it.block < block for it in state.open_iterations) or state.closing is not None
-        scene = Scene(state, block)
-        for iteration in range(state.last_iteration + 1, state.last_iteration + 1 + n):
-            if waits or state.block_of(iteration) != block:
-                break  # nothing beyond a block is proposed before its runs are final
-            proposal = _next(Desk(state, iteration, tuple(proposals), scene=scene))
-            if proposal is None:
-                break
-            proposals.append(proposal)
+        proposals = _proposals(state, n) if state.closing is None else []
         leader = proposals[0].parent if proposals else _leader_by_ucb(state)
         return Turn(
             turn=len(state.turns) + 1,
             based_on=state.seq,
+            asked=n,
             scientist=self.name,
             reflections=tuple(learned.reflect(state, it, leader) for it in state.unreflected),
             proposals=tuple(proposals),
@@ -65,6 +60,35 @@ class OfflineScientist:
         )
 
 
+def _proposals(state: State, n: int) -> list[Proposal]:
+    """Return proposals for the free slots: nothing beyond a block is proposed before its runs are final."""
+    proposals: list[Proposal] = []
+    ending = slots.full(state)
+    scene = Scene(state, ending or state.block)
+    left = 0 if ending else state.first_of(state.block) + state.n_iter_block - state.last_iteration - 1
+    for place, slot in enumerate(slots.free(state, n)):
+        iteration = state.last_iteration + 1 + place
+        desk = Desk(state, iteration, tuple(proposals), scene=scene, slot=slot, filler=place >= left)
+        proposal = _filler(desk) if desk.filler else _next(desk)
+        if proposal is None:
+            break
+        proposals.append(proposal)
+    return proposals
+
+
+def _filler(desk: Desk) -> Proposal | None:
+    """Return a further run of a leader while regular runs of a complete block go on."""
+    awaited = (*(it.proposal for it in desk.state.open_iterations), *desk.pending)
+    if not desk.state.contract.replicate_every or all(p.filler for p in awaited):
+        return None
+    return _first(desk, ((d, "replicate", "") for d in policy.filler(desk)))
+
+
+def _first(desk: Desk, steps: Iterable[roles.Step]) -> Proposal | None:
+    """Return the first of some steps that the contract accepts."""
+    return next((made for step in steps if (made := desk.build(*step)) is not None), None)
+
+
 def _leader_by_ucb(state: State) -> int | None:
     ranked = tree.scores(state, state.block_of(max(state.last_iteration, 1)))
     return ranked[0].node if ranked else None
@@ -73,13 +97,12 @@ def _leader_by_ucb(state: State) -> int | None:
 def _next(desk: Desk) -> Proposal | None:
     if not desk.proposals:
         return policy.baseline(desk)
-    made = policy.replicate(desk)
-    if made is not None:
-        return made
-    for draft, asked in policy.wished(desk):
-        made = desk.build(draft, "user-instruction", f"asked for: {asked}")
-        if made is not None:
-            return made
+    made = _first(desk, ((d, name, "") for d, name in policy.spread(desk))) or policy.replicate(desk)
+    made = made or _first(desk, ((d, "user-instruction", f"asked for: {a}") for d, a in policy.wished(desk)))
+    return made or _first(desk, roles.steps(desk)) or _by_protocol(desk)
+
+
+def _by_protocol(desk: Desk) -> Proposal | None:
     triggers = [t for t in strategy.active(desk.state, desk.block, desk.pending) if t.group != "default"]
     for trigger in _to_follow(desk, triggers):
         for draft in ACTIONS[trigger.kind](desk, trigger):
@@ -87,16 +110,12 @@ def _next(desk: Desk) -> Proposal | None:
             if made is not None:
                 return made
     evidence = _evidence("", triggers)
-    for draft in policy.default(desk):
-        made = desk.build(draft, "exploit", evidence)
-        if made is not None:
-            return made
-    return None
+    return _first(desk, ((d, "exploit", evidence) for d in policy.default(desk)))
 
 
 def _to_follow(desk: Desk, triggers: list[Trigger]) -> list[Trigger]:
     """Return the triggers that may be followed now (see the module's docstring)."""
-    steps = [p for p in desk.proposals if p.mutation.kind != "replicate" or p.strategy != "replicate"]
+    steps = [p for p in desk.proposals if p.role in FOLLOWING and p.strategy not in ("replicate", "initial-spread")]
     rested = all(p.strategy == "exploit" for p in steps[-STEPS_BETWEEN:])
     every, end = desk.state.contract.replicate_every, desk.state.first_of(desk.block + 1)
     due = sum(i % every == 0 for i in range(desk.iteration + 1, end)) if every else 0

@@ -19,35 +19,106 @@ from orchestrator.core import configs, tree
 from orchestrator.core.classify import holds
 from orchestrator.core.contract import KeyRule
 from orchestrator.core.mutation import describe
-from orchestrator.core.records import Change, Mutation, Proposal, canonical
+from orchestrator.core.records import Change, Config, Mutation, Proposal, canonical
 from orchestrator.core.state import Node
 from orchestrator.core.stats import noise, summarise
 from orchestrator.scientist.desk import Desk, Draft, named_keys
 from orchestrator.scientist.moves import FINE_STEPS, STEPS, Direction, Move, key_moves, wider_side
+
+FILLED = 3
+"""Best nodes that fillers run again."""
+FILLER_RUNS = 4
+"""Runs of a node that are enough for a filler."""
 
 
 def baseline(desk: Desk) -> Proposal:
     """Return the first proposal of a block: the exploration's start, or the best node carried over."""
     state = desk.state
     assert state.opened is not None
-    carried = tree.carried(state)
+    carried = desk.carried
     config = state.base_config(carried.id if carried else None, desk.block)
     return desk.proposal(
         parent=None,
         base=carried.id if carried else None,
         mutation=Mutation(kind="baseline"),
         config_sha=configs.idea_sha(config),
-        training_seed=desk.next_training_seed(carried) if carried else configs.get(config, "training.seed"),
+        training_seed=_first_seed(desk, config, carried),
         strategy="exploit",
         parent_rule=f"new block: carries node {carried.id} over" if carried else "no nodes yet: parent=root",
         hypothesis="the starting point is measured before anything is changed",
     )
 
 
+def _first_seed(desk: Desk, config: Config, carried: Node | None) -> int:
+    """Return the start's training seed, or a new one where the block's first config has run before."""
+    if carried is not None:
+        return desk.next_training_seed(carried)
+    assert desk.state.opened is not None
+    ran = desk.state.ideas.get((configs.idea_sha(config), desk.state.opened.code), [])
+    own = int(configs.get(config, "training.seed"))
+    return max((desk.state.iterations[i].proposal.training_seed + 1 for i in ran), default=own)
+
+
+def spread(desk: Desk) -> Iterator[tuple[Draft, str]]:
+    """Yield what runs beside or after the first baseline, with its strategy: the instruction's initial spread.
+
+    While no run of the block has ended, one-key steps from the block's own start follow, as children of root: slots
+    need not wait for the baseline.
+    """
+    first = desk.state.iterations.get(1)
+    if desk.block == 1 and not desk.filler:
+        node = 1 if first is not None and first.final is not None else None
+        start = desk.state.base_config(None, 1)
+        for rule in desk.state.contract.spread:
+            changes = tuple(
+                Change(key=k, old=old, new=v)
+                for k, v in rule.values.items()
+                if canonical(old := configs.get(start, k)) != canonical(v)
+            )
+            if changes:
+                text = f"as the instruction's initial spread asks: {rule.text}"
+                yield Draft(node=node, changes=changes, rule="initial spread", hypothesis=text), "initial-spread"
+    if tree.scores(desk.state, desk.block):
+        return
+    config = desk.state.base_config(desk.carried.id if desk.carried else None, desk.block)
+    free = [r for r in desk.state.contract.keys if r.level == "free" and not r.exempt]
+    for key in desk.by_trials(desk.rules(desk.carried) if desk.carried else free):
+        for move in _sides(desk, key, config, None, 1.0):
+            text = describe(desk.state.contract, Mutation(kind="config", changes=(move.change,)))
+            told = f"{text}: tried beside the baseline; only this key differs from it"
+            yield Draft(node=None, changes=(move.change,), rule="no run has ended yet", hypothesis=told), "exploit"
+
+
+def filler(desk: Desk) -> Iterator[Draft]:
+    """Yield further runs of the best nodes, those with the fewest runs first: the block's end rests on their means."""
+    rule, state = desk.state.contract.primary, desk.state
+    known = [s for s in desk.scores if s.summary.mean is not None]
+    known.sort(key=lambda s: (-tree.reward(rule, s.summary.mean or 0.0), s.node))
+    found = []
+    for place, score in enumerate(known[:FILLED]):
+        node, draw = state.nodes[score.node], state.draw(desk.block)
+        own = (state.iterations[i].proposal for i in state.ideas[node.idea])
+        pending = (p for p in desk.pending if p.config_sha == node.config_sha)
+        runs = sum(p.simulation_seed == draw for p in (*own, *pending))
+        found.append((runs, place, node))
+    for runs, place, node in sorted(found, key=lambda f: f[:2]):
+        if runs < FILLER_RUNS:
+            yield Draft(
+                node=node.id,
+                training_seed=desk.next_training_seed(node),
+                rule=f"the block's last runs go on and this slot is idle; node {node.id} is number {place + 1}",
+                hypothesis=f"node {node.id} keeps its place among the best at another training seed",
+            )
+
+
 def replicate(desk: Desk) -> Proposal | None:
-    """Return another run of the leader when one is due: 1 in `replicate_every` iterations."""
+    """Return another run of the leader when one is due: 1 in `replicate_every` iterations.
+
+    None where a slot has the role `control`: it runs the leader again all the time.
+    """
     every, leader = desk.state.contract.replicate_every, desk.leader
-    if not every or desk.iteration % every or leader is None:
+    session = desk.state.session
+    if not every or desk.iteration % every or leader is None or (session and "control" in session.roles):
         return None
     draft = Draft(
         node=leader.id,
@@ -93,15 +164,18 @@ def _value(rule: KeyRule, text: str) -> bool | int | float | str | None:
     return int(number_) if rule.type == "int" else number_
 
 
-def default(desk: Desk) -> Iterator[Draft]:
-    """Yield steps from the nodes, highest UCB first."""
-    scores = tree.scores(desk.state, desk.block)
+def default(desk: Desk, skip: int = 0) -> Iterator[Draft]:
+    """Yield steps from the nodes, highest UCB first; the `skip` highest come last."""
+    found = tree.scores(desk.state, desk.block)
+    ranked = [s for s in found if s.ucb is not None]
+    scores = ranked[skip:] + ranked[:skip] + found[len(ranked) :]
     for steps in (STEPS, FINE_STEPS):
         for score in scores:
             node = desk.state.nodes[score.node]
             shown = f" ({score.ucb:.3f})" if score.ucb is not None else ": no node has a result"
             for move in moves(desk, node, steps):
-                yield draft(desk, node, move.change, f"highest UCB among nodes with an untried move{shown}")
+                rank = "second-highest" if score in ranked[skip:] and skip else "highest"
+                yield draft(desk, node, move.change, f"{rank} UCB among nodes with an untried move{shown}")
 
 
 def draft(desk: Desk, node: Node, change: Change, rule: str, expected: str = "") -> Draft:
@@ -167,13 +241,17 @@ def _took_the_lead(desk: Desk, node: Node) -> bool:
 
 def preferred(desk: Desk, rule: KeyRule, node: Node, step: float) -> list[Move]:
     """Return the moves of a key from a node, the side to try first first."""
-    found = key_moves(rule, node.config, step)
+    return _sides(desk, rule, node.config, desk.scene.mean(node), step)
+
+
+def _sides(desk: Desk, rule: KeyRule, config: Config, value: float | None, step: float) -> list[Move]:
+    """Return the moves of a key from a config that scores `value` (None: unknown), the side to try first first."""
+    found = key_moves(rule, config, step)
     if len(found) < 2:
         return found
     name = desk.state.contract.primary.name
-    value = desk.scene.mean(node)
     below = not all(holds(c, value) for c in desk.state.contract.verdicts[0].conditions if c.metric == name)
-    up = wider_side(rule, configs.get(node.config, rule.key)) == "up"
+    up = wider_side(rule, configs.get(config, rule.key)) == "up"
     if "learning_rate" in rule.key and below:
         up = True
     return sorted(found, key=lambda m: (m.direction == "up") != up)

@@ -76,7 +76,7 @@ def _bands(state: State, x: Callable[[float], float]) -> list[str]:
     shapes = []
     for block in range(1, state.block_of(state.last_iteration) + 1):
         first = state.first_of(block)
-        last = min(first + state.n_iter_block - 1, state.last_iteration)
+        last = min(first + state.n_iter_block + state.fillers.get(block, 0) - 1, state.last_iteration)
         start, end = x(first - 0.5), x(last + 0.5)
         if block % 2 == 0:
             shapes.append(
@@ -114,7 +114,7 @@ def _best(state: State, y: Callable[[float], float]) -> list[str]:
         mean = summarise(state, node, state.contract.primary.name).mean if node else None
         if mean is not None:
             first = state.first_of(block)
-            last = min(first + state.n_iter_block - 1, state.last_iteration)
+            last = min(first + state.n_iter_block + state.fillers.get(block, 0) - 1, state.last_iteration)
             start, end = LEFT + width * (first - 1), LEFT + width * last
             shapes.append(
                 f'<line class="mark" stroke-dasharray="5 4" x1="{start:.1f}" x2="{end:.1f}" y1="{y(mean):.1f}" '

@@ -41,7 +41,7 @@ def test_each_turn_can_be_recomputed_from_the_prefix_it_names(n):
     driver = explored(n)
     for turn in driver.state.turns:
         prefix = fold(contract(), driver.events[: turn.based_on])
-        assert OfflineScientist().propose(prefix, len(turn.proposals)) == turn
+        assert OfflineScientist().propose(prefix, turn.asked) == turn
 
 
 def test_killed_runs_are_tried_once_more_and_then_decide():

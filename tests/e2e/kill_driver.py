@@ -13,7 +13,7 @@ from pathlib import Path
 
 from orchestrator import cli
 from orchestrator.core.events import Amended, RegimeReady, RunEnded, RunReserved, Turned
-from orchestrator.engine import evaluate, explorer, inputs, publish, regimes, snapshots
+from orchestrator.engine import board, evaluate, inputs, publish, regimes, snapshots
 from orchestrator.errors import UserError
 from orchestrator.launch import folder
 from orchestrator.store import atomic, journal
@@ -83,15 +83,15 @@ def killing_append(self, body):
 
 journal.Journal.append = killing_append
 
-tick = explorer.Explorer._tick
+tick = board.Board.tick
 
 
-def killing_tick(self, iterations):
+def killing_tick(self):
     for it in self.state.open_iterations:
         run = self.setup.paths.run(it.proposal.iteration, len(it.attempts))
         if POINT == "mid_training" and it.proposal.iteration == ITERATION and enough(run):
             die(run.root)
-    tick(self, iterations)
+    tick(self)
 
 
 def enough(run):
@@ -99,7 +99,7 @@ def enough(run):
     return any(run.out.glob("checkpoint.*"))
 
 
-explorer.Explorer._tick = killing_tick
+board.Board.tick = killing_tick
 
 judge = evaluate.judge
 

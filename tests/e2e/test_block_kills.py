@@ -57,7 +57,7 @@ def history(home):
     for event in events:
         if isinstance(event.body, Turned):  # every turn can be recomputed
             turn = event.body.turn
-            assert OfflineScientist().propose(fold(contract, events[: turn.based_on]), len(turn.proposals)) == turn
+            assert OfflineScientist().propose(fold(contract, events[: turn.based_on]), turn.asked) == turn
     return facts, texts, records
 
 

@@ -71,6 +71,9 @@ def test_the_template_compiles():
     found = compiled.contract
     assert (len(found.strategies), len(found.diagnosis), found.gap.minuend) == (3, 2, "test_pearson_100")
     assert all(r.known and not r.assumed for r in found.strategies)
+    assert [r.values for r in found.spread] == [
+        {}, {"training.learning_rate_W_start": 6e-3}, {"training.batch_size": 16}
+    ]  # fmt: skip
 
 
 def seed_of_sparse(extra="", front=""):
@@ -164,6 +167,38 @@ def test_metabolism_homeostasis_compiles():
     assert [len(r.conditions) for r in found.diagnosis] == [3, 5, 3, 4, 2, 2, 2, 1, 2, 1]
     assert len(found.strategies) == 6 and all(r.known for r in found.strategies)
     assert len(found.figures) == 5 and found.scopes == ()
+    assert [r.values for r in found.spread] == [{}, {"training.learning_rate_k": 2e-3}]  # of the one key there is
+    lines = [line for line, text in told(compiled, "initial spread") if "left out" in text]
+    assert lines == [320, 320, 320, 321, 321, 322, 322, 323, 323]
+
+
+KNOWN = """\
+training:
+  learning_rate_k: 5E-3
+  learning_rate_embedding: 1E-4
+  learning_rate_node: 1E-4
+  learning_rate_sub: 5E-3
+  coeff_MLP_node_L1: 1.0
+  recurrent_training: false
+  time_step: 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "lines"), [("x", "x", []), ("L1: 1.0", "L1: 5.0", [322]), ("k: 5E-3", "k: 3E-3", [320])]
+)
+def test_the_spread_of_metabolism_homeostasis(old, new, lines):
+    compiled = of_own_trainer(
+        "metabolism_homeostasis", KNOWN.replace(old, new),
+        classes={"Converged": "rate_constants_R2 > 0.9", "Failed": "rate_constants_R2 < 0.9"},
+    )  # fmt: skip
+    found = [{k.removeprefix("training."): v for k, v in r.values.items()} for r in compiled.contract.spread]
+    assert found == [
+        {"learning_rate_k": 5e-3} if 320 in lines else {}, {"learning_rate_node": 5e-4}, {"coeff_MLP_node_L1": 0.1},
+        {"recurrent_training": True, "time_step": 4, "learning_rate_k": 2e-3},
+    ]  # fmt: skip
+    assert [line for line, text in told(compiled, "initial spread") if "written for another start" in text] == lines
+    assert len(told(compiled, "initial spread")) == len(lines)
 
 
 def test_recurrent_gnn_compiles():

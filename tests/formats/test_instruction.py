@@ -52,8 +52,12 @@ def test_metabolism_homeostasis_counts():
     assert [len(found[x]) for x in ("free", "block", "frozen", None)] == [20, 0, 5, 0]
     assert [k.default for k in found["frozen"]] == [True, 0.0, 0.0, 0.0, 0.0]
     assert (len(draft.metrics), len(draft.strategies), len(draft.figures), draft.memory_cap) == (13, 6, 5, (300, 305))
-    assert [(s.name, s.value) for s in draft.starts] == [
-        ("lr_k", 5e-3), ("lr_embedding", 1e-4), ("lr_node", 1e-4), ("lr_sub", 5e-3)
+    assert draft.starts == ()
+    assert [(r.slot, r.line, r.start, {c.name: c.value for c in r.changes}) for r in draft.spread] == [
+        (0, 320, True, {"lr_k": 5e-3, "lr_embedding": 1e-4, "lr_node": 1e-4, "lr_sub": 5e-3}),
+        (1, 321, False, {"lr_node": 5e-4}),
+        (2, 322, False, {"coeff_MLP_node_L1": 0.1}),
+        (3, 323, False, {"recurrent_training": True, "time_step": 4, "lr_k": 2e-3}),
     ]  # fmt: skip
     assert [p.where for p in draft.problems if p.stops] == [
         "metabolism_homeostasis.md:167", "metabolism_homeostasis.md:168"

@@ -256,7 +256,7 @@ def test_every_proposal_of_a_full_table_keeps_the_contract(explored):
 def test_each_turn_of_a_full_table_can_be_recomputed(explored):
     for turn in explored.state.turns[::3]:
         prefix = fold(explored.state.contract, explored.events[: turn.based_on])
-        assert OfflineScientist().propose(prefix, len(turn.proposals)) == turn
+        assert OfflineScientist().propose(prefix, turn.asked) == turn
 
 
 def test_probes_and_further_runs_of_the_best_take_a_third_of_a_block_at_most(explored):
