@@ -156,19 +156,20 @@ def seconds_per_iteration(state: State) -> float | None:
 
 
 def left_line(state: State, iterations: int, running: Sequence[float] = ()) -> str:
-    """Return how much is left to do and about how long that takes in the session's slots.
+    """Return how much is left to do and about how long that takes in the session's slots; fillers are extra.
 
     Args:
         state: of the exploration.
         iterations: total asked for.
         running: seconds that each run in flight has taken already.
     """
-    left, each = iterations - len(state.done), seconds_per_iteration(state)
+    done = sum(not it.proposal.filler for it in state.done)
+    left, each = iterations - done, seconds_per_iteration(state)
     if left <= 0 or each is None:
-        return f"{len(state.done)} of {iterations} iterations done"
+        return f"{done} of {iterations} iterations done"
     work = left * each - sum(min(seconds, each) for seconds in running)
     slots = min(left, state.session.slots if state.session else 1)
-    return f"{len(state.done)} of {iterations} done, about {duration(max(0.0, work / slots))} left"
+    return f"{done} of {iterations} done, about {duration(max(0.0, work / slots))} left"
 
 
 def tree_lines(state: State, block: int) -> list[tuple[int, Iteration]]:

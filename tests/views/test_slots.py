@@ -110,6 +110,10 @@ def test_the_time_left_is_shared_by_the_slots(driver):
     assert lines.left_line(driver.state, 4, [30.0, 500.0]) == "1 of 4 done, about 50 s left"
     assert lines.left_line(driver.state, 2) == "1 of 2 done, about 1 min 30 s left"
     assert lines.left_line(driver.state, 1) == "1 of 1 iterations done"
+    reserve(driver, 3, slot=2)
+    driver.add(RunEnded(iteration=3, attempt=1, session=2, outcome="ok", seconds=90.0))
+    assert driver.state.iterations[3].proposal.filler  # it is in nobody's total
+    assert lines.left_line(driver.state, 2) == "1 of 2 done, about 1 min 30 s left"
 
 
 def test_durations():
