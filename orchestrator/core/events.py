@@ -210,5 +210,5 @@ class Event(Record):
     v: Literal[1] = 1
     seq: int = Field(ge=1)
     at: str
-    """UTC time, for people only."""
+    """UTC time in milliseconds (whole seconds in journals of earlier versions), for people only."""
     body: Annotated[Body, Field(discriminator="type")]

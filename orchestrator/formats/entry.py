@@ -46,6 +46,17 @@ def node_text(state: State, it: Iteration) -> str:
     return text
 
 
+def slot_text(it: Iteration) -> str:
+    """Return the `Slot:` line's content: the training time is a wall time, so it says what shared the machine."""
+    proposal, final = it.proposal, it.final
+    parts = [f"{proposal.slot} ({proposal.role}{', fills an idle slot' if proposal.filler else ''})"]
+    if it.attempts and it.attempts[-1].device:
+        parts.append(f"GPU {it.attempts[-1].device}")
+    if final is not None and final.in_flight is not None:
+        parts.append(f"{final.in_flight:.1f} runs in flight")
+    return ", ".join(parts)
+
+
 def render(state: State, it: Iteration) -> str:
     """Return the entry of a finished iteration, ending with a newline."""
     contract, proposal, final = it.rules or state.contract, it.proposal, it.final
@@ -55,6 +66,7 @@ def render(state: State, it: Iteration) -> str:
         f"## Iter {proposal.iteration}: {verdict(state, it, contract).lower()}",
         f"Node: {node_text(state, it)}",
         f"Mode/Strategy: {proposal.strategy}",
+        *([f"Slot: {slot_text(it)}"] if proposal.role is not None else []),
         *([f"Evidence: {proposal.evidence}"] if proposal.evidence else []),
         f"Config: {config_text(contract, config)}, simulation_seed={proposal.simulation_seed}",
         f"Metrics: {_labelled(it, contract.log_metrics)}",

@@ -130,7 +130,7 @@ class Journal:
         found = os.fstat(self._fd).st_size
         if found != self._end:
             raise JournalError(f"{self.path}: expected {self._end} bytes, found {found}: another program wrote to it")
-        at = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         event = Event(seq=len(self.events) + 1, at=at, body=body)
         line = encode(event)
         written = os.write(self._fd, line)

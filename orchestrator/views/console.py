@@ -39,7 +39,7 @@ class PlainObserver:
         self._ticks += 1
         if self._ticks % HEARTBEAT_TICKS == 0:
             for run in live:
-                self.say(f"iter {run.iteration.proposal.iteration}: {live_text(run)}")
+                self.say(f"{run_name(state, run)}: {live_text(run)}")
 
     def say(self, text: str) -> None:
         """Print one line at once."""
@@ -52,11 +52,24 @@ class PlainObserver:
         return None
 
 
+def run_name(state: State, run: Live) -> str:
+    """Return the iteration of a run in flight and, in a session with several slots, where it runs."""
+    name = f"iter {run.iteration.proposal.iteration}"
+    if state.session is None or state.session.slots == 1:
+        return name
+    attempt = next(a for a in run.iteration.attempts if a.number == run.attempt)
+    return name + lines.place(attempt.slot, attempt.device)
+
+
+def step_text(run: Live) -> str:
+    """Return phase and step of a run in flight."""
+    return run.phase + (f" step {run.step}/{run.total}" if run.step is not None else "")
+
+
 def live_text(run: Live) -> str:
     """Return phase, step, loss and time of a run in flight."""
-    step = f" step {run.step}/{run.total}" if run.step is not None else ""
     loss = f" loss {run.loss:.4g}" if run.loss is not None else ""
-    return f"{run.phase}{step}{loss}, {lines.duration(run.elapsed_s)}"
+    return f"{step_text(run)}{loss}, {lines.duration(run.elapsed_s)}"
 
 
 class RichObserver(PlainObserver):
@@ -96,9 +109,9 @@ def panel(state: State, live: list[Live], iterations: int) -> RenderableType:
     runs = Table.grid(padding=(0, 1))
     for run in live:
         bar = ProgressBar(total=run.total or 1, completed=run.step or 0, width=24)
-        runs.add_row(Text(f"iter {run.iteration.proposal.iteration}"), bar, Text(live_text(run)))
-    total = iterations or state.last_iteration
-    running = max((r.elapsed_s for r in live), default=0.0)
+        runs.add_row(Text(run_name(state, run)), bar, Text(live_text(run)))
+    total = iterations or state.planned
+    running = [r.elapsed_s for r in live]
     foot = Text(f"{lines.best_line(state)}\n{lines.left_line(state, total, running)}")
     title = state.opened.exploration if state.opened else ""
     return Panel(

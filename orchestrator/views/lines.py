@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from orchestrator.core import tree
 from orchestrator.core.classify import verdict
 from orchestrator.core.events import (
@@ -24,13 +26,20 @@ from orchestrator.formats.entry import metric_text
 
 
 def duration(seconds: float) -> str:
-    """Return a duration as people say it: `42 s`, `3 min 05 s`, `2 h 10 min`."""
+    """Return a duration as people say it: `0.4 s`, `42 s`, `3 min 05 s`, `2 h 10 min`."""
+    if 0.05 <= seconds < 9.95:
+        return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def share(part: float | None) -> str:
+    """Return a part of the whole in per cent, `-` when there is no whole."""
+    return "-" if part is None else f"{100 * part:.0f} %"
 
 
 def event_line(event: Event, state: State) -> str | None:
@@ -40,7 +49,7 @@ def event_line(event: Event, state: State) -> str | None:
             return f"opened {opened.exploration}: profile {opened.profile}, device {opened.device}, seed {opened.seed}"
         case Session() as session:
             return (
-                f"session {session.session}: scientist {session.scientist}, {session.slots} slot(s), "
+                f"session {session.session}: scientist {session.scientist}, {slots_text(session)}, "
                 f"sandbox {session.sandbox}, up to iteration {session.iterations}; {_found(state)}"
             )
         case RegimeReady() as regime:
@@ -60,6 +69,17 @@ def event_line(event: Event, state: State) -> str | None:
         case Alarm() as alarm:
             return f"alarm ({alarm.kind}): {alarm.sentence}"
     return None
+
+
+def slots_text(session: Session) -> str:
+    """Return how many slots a session has and, of several, how they are filled and what each is for."""
+    roles = f": {', '.join(session.roles)}" if session.roles else ""
+    return f"{session.slots} slot(s)" + (f" ({session.mode}{roles})" if session.slots > 1 else "")
+
+
+def place(slot: int, device: str = "") -> str:
+    """Return where a run is, e.g. ` [slot 1, GPU 0]`."""
+    return f" [slot {slot}{f', GPU {device}' if device else ''}]"
 
 
 def turn_lines(state: State, turn: Turn) -> list[str]:
@@ -100,7 +120,9 @@ def proposal_line(state: State, proposal: Proposal) -> str:
     """Return what is about to run and why."""
     parent = "root" if proposal.parent is None else proposal.parent
     change = describe(state.contract, proposal.mutation)
-    return f"iter {proposal.iteration}: {proposal.strategy}, parent={parent}, {change}"
+    what = f"{proposal.role}, fills an idle slot" if proposal.filler else proposal.role
+    where = f" [slot {proposal.slot}, {what}]" if proposal.role is not None else ""
+    return f"iter {proposal.iteration}{where}: {proposal.strategy}, parent={parent}, {change}"
 
 
 def ended_line(state: State, ended: RunEnded) -> str:
@@ -133,12 +155,21 @@ def seconds_per_iteration(state: State) -> float | None:
     return sum(times) / len(times) if times else None
 
 
-def left_line(state: State, iterations: int, running_s: float = 0.0) -> str:
-    """Return how much is left to do and about how long that takes."""
-    left, each = iterations - len(state.done), seconds_per_iteration(state)
+def left_line(state: State, iterations: int, running: Sequence[float] = ()) -> str:
+    """Return how much is left to do and about how long that takes in the session's slots; fillers are extra.
+
+    Args:
+        state: of the exploration.
+        iterations: total asked for.
+        running: seconds that each run in flight has taken already.
+    """
+    done = sum(not it.proposal.filler for it in state.done)
+    left, each = iterations - done, seconds_per_iteration(state)
     if left <= 0 or each is None:
-        return f"{len(state.done)} of {iterations} iterations done"
-    return f"{len(state.done)} of {iterations} done, about {duration(max(0.0, left * each - running_s))} left"
+        return f"{done} of {iterations} iterations done"
+    work = left * each - sum(min(seconds, each) for seconds in running)
+    slots = min(left, state.session.slots if state.session else 1)
+    return f"{done} of {iterations} done, about {duration(max(0.0, work / slots))} left"
 
 
 def tree_lines(state: State, block: int) -> list[tuple[int, Iteration]]:

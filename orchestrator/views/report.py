@@ -1,8 +1,9 @@
 """`make report`: one self-contained report.html, made from the journal and the run folders; no server, no script.
 
 The primary metric over the iterations with replicates, blocks and regimes; the best against the first run; each node's
-change against its parent; per block its tree, strategies with evidence, plots of its best nodes and its memory; failed
-runs with reasons; the preflight; confirmations. Everything that a run, a person or a scientist wrote is escaped.
+change against its parent; per block its tree, strategies with evidence, plots of its best nodes and its memory; how
+well the slots were used; failed runs with reasons; the preflight; confirmations. Everything that a run, a person or a
+scientist wrote is escaped.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ from pathlib import Path
 from orchestrator.core import tree
 from orchestrator.core.state import Node, State
 from orchestrator.core.stats import noise, summarise
+from orchestrator.core.usage import usage
 from orchestrator.engine.confirm import read_tables
 from orchestrator.engine.sealing import state_of
 from orchestrator.engine.snapshots import best_run
 from orchestrator.formats import memory
 from orchestrator.launch.folder import read_file
 from orchestrator.paths import Paths
-from orchestrator.store import atomic
-from orchestrator.views import lines, report_tables
+from orchestrator.store import atomic, journal
+from orchestrator.views import lines, report_slots, report_tables
 from orchestrator.views.report_html import STYLE, Images, folded, text
 from orchestrator.views.report_svg import block_tree, chart
 
@@ -55,6 +57,7 @@ def render(paths: Paths, state: State) -> str:
         ("confirmed", "Confirmations on fresh seeds", confirmed or _no_confirmation(paths)),
         *((f"block-{b}", _block_title(state, b), _block(paths, state, b, images)) for b in blocks),
         ("changes", "Each node against its parent", report_tables.changes(state)),
+        ("slots", "Slots", report_slots.section(usage(journal.read(paths.journal)))),
         ("failed", "Failed runs", report_tables.failures(state)),
         ("preflight", "Preflight", report_tables.preflight(state)),
         ("memory", "Working memory", f"<pre>{text(memory.render(state))}</pre>"),

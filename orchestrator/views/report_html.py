@@ -31,7 +31,7 @@ svg{width:100%;height:auto}svg text{font:12px system-ui,sans-serif;fill:var(--te
 svg .good{fill:var(--good);stroke:var(--good)}svg .mid{fill:var(--mid);stroke:var(--mid)}
 svg .bad{fill:var(--bad);stroke:var(--bad)}svg .open{fill:var(--open);stroke:var(--open)}svg .hollow{fill:var(--page)}
 svg .rule{stroke:var(--line)}svg .band{fill:var(--faint)}svg .mark{stroke:var(--mark);fill:none}
-svg text.bad,svg text.open{stroke:none}
+svg .bar{fill-opacity:.3}svg text.bad,svg text.open{stroke:none}
 """
 IMAGE_LIMIT = 2**20
 NUMBER = "<td class=n>"

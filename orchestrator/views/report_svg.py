@@ -53,10 +53,11 @@ def chart(state: State) -> str:
         "another draw of the system, × no value. Bars: mean and standard error of a node with several runs. "
         f"Dashed: the best node's mean in each block.{told}"
     )
-    return _svg("".join(shapes), WIDTH, HEIGHT, f"{name} over the iterations") + f"<p class=dim>{legend}</p>"
+    return svg("".join(shapes), WIDTH, HEIGHT, f"{name} over the iterations") + f"<p class=dim>{legend}</p>"
 
 
-def _svg(body: str, width: float, height: float, label: str) -> str:
+def svg(body: str, width: float, height: float, label: str) -> str:
+    """Return a drawing that is as wide as the page."""
     return f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{text(label)}">{body}</svg>'
 
 
@@ -182,4 +183,4 @@ def block_tree(state: State, block: int) -> str:
             f'<circle class="{css_class(state, it)}" cx="{x}" cy="{y}" r="6"/>'
             f'<text x="{x + 14}" y="{y + 4}">{text(label)}</text>'
         )
-    return _svg("".join(shapes), round(widest), 18 + ROW * len(rows), f"tree of block {block}")
+    return svg("".join(shapes), round(widest), 18 + ROW * len(rows), f"tree of block {block}")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 from orchestrator.core.state import State
+from orchestrator.core.usage import RunTime, Usage, Use, length, usage
+from orchestrator.engine.context import Live
 from orchestrator.engine.live import read_live
 from orchestrator.engine.publish import Views
 from orchestrator.engine.sealing import state_of
@@ -11,7 +15,7 @@ from orchestrator.launch.folder import run_state
 from orchestrator.paths import Paths
 from orchestrator.store import journal
 from orchestrator.views import lines
-from orchestrator.views.console import live_text
+from orchestrator.views.console import live_text, step_text
 
 
 def show(paths: Paths) -> str:
@@ -21,17 +25,28 @@ def show(paths: Paths) -> str:
         UserError: nothing has run there yet.
     """
     state = state_of(paths)
-    restored = _restore(paths, state)
-    return "\n".join([*_head(state), *_tree(state), *_running(paths, state), *_foot(paths, state, restored)])
+    refused = _restore(paths, state)
+    at_work = isinstance(refused, JournalError)
+    used = usage(journal.read(paths.journal), datetime.now(UTC) if at_work else None)
+    running = _running(paths, state)
+    parts = [
+        _head(state),
+        _tree(state),
+        _slots(state, used, running),
+        [_run_line(used, run, alive) for run, alive in running],
+        _foot(paths, state, refused, [run.elapsed_s for run, alive in running if alive]),
+    ]
+    return "\n".join(line for part in parts for line in part)
 
 
-def _restore(paths: Paths, state: State) -> bool:
+def _restore(paths: Paths, state: State) -> JournalError | OSError | None:
+    """Write the views and return None, or return why not: an engine is at work and writes them, or they cannot be."""
     try:
         with journal.Journal(paths.journal, paths.engine_lock) as writer:
             Views(paths).publish(state, lambda body: state.apply(writer.append(body)))
-    except (JournalError, OSError):
-        return False  # an engine is at work and writes them itself, or the folder is read-only
-    return True
+    except (JournalError, OSError) as error:
+        return error
+    return None
 
 
 def _head(state: State) -> list[str]:
@@ -40,7 +55,7 @@ def _head(state: State) -> list[str]:
         return ["opened, no session yet"]
     rows = [
         f"{opened.exploration}: profile {opened.profile}, device {opened.device}, seed {opened.seed}, "
-        f"session {session.session} ({session.scientist}, {session.slots} slot(s), sandbox {session.sandbox})"
+        f"session {session.session} ({session.scientist}, {lines.slots_text(session)}, sandbox {session.sandbox})"
     ]
     primary = state.contract.primary.name
     rows += [f"regime {r.name}: {lines.preflight_line(r, primary)}" for r in state.regimes]
@@ -56,24 +71,84 @@ def _tree(state: State) -> list[str]:
     return rows
 
 
-def _running(paths: Paths, state: State) -> list[str]:
-    rows = []
+def _running(paths: Paths, state: State) -> list[tuple[Live, bool]]:
+    """Return each run that has not ended, and whether it is alive."""
+    found = []
     for it in state.open_iterations:
         for attempt in it.attempts:
             if attempt.ended is None:
                 alive = run_state(paths.run(it.proposal.iteration, attempt.number).root) == "running"
-                word = "in flight" if alive else "interrupted (make resume goes on)"
-                run = read_live(paths, it, attempt.number)
-                rows.append(f"{word}: iter {it.proposal.iteration}: {live_text(run)}")
-    return rows
+                found.append((read_live(paths, it, attempt.number), alive))
+    return found
 
 
-def _foot(paths: Paths, state: State, restored: bool) -> list[str]:
+def _run_line(used: Usage, run: Live, alive: bool) -> str:
+    word = "in flight" if alive else "interrupted (make resume goes on)"
+    where = ""
+    if len(used.slots) > 1:
+        ran = _time_of(used, run)
+        where = lines.place(ran.slot, ran.device)
+    return f"{word}: iter {run.iteration.proposal.iteration}{where}: {live_text(run)}"
+
+
+def _time_of(used: Usage, run: Live) -> RunTime:
+    key = (run.iteration.proposal.iteration, run.attempt)
+    return next(ran for ran in used.runs if (ran.iteration, ran.attempt) == key)
+
+
+def _slots(state: State, used: Usage, running: list[tuple[Live, bool]]) -> list[str]:
+    """Return one line for one slot, else a table with what each slot runs now."""
+    if len(used.slots) < 2:
+        return [f"slot: {_idle_text(used.total)}"] if used.total.utilisation is not None else []
+    now = {_time_of(used, run).slot: _now_text(run, alive) for run, alive in running}
+    for it in state.open_iterations:
+        if not it.in_flight:
+            now.setdefault(it.proposal.slot, f"iter {it.proposal.iteration} waits")
+    rows: list[tuple[str, ...]] = [("slot", "role", "runs", "busy", "idle", "utilisation", "mean wait", "now")]
+    for slot in used.slots:
+        rows.append((str(slot.slot), slot.role or "-", *_figures(slot), now.get(slot.slot, "-")))
+    rows.append(("all", "", *_figures(used.total), ""))
+    if not now:
+        rows = [row[:-1] for row in rows]
+    if not any(slot.role for slot in used.slots):
+        rows = [(row[0], *row[2:]) for row in rows]
+    return [*_aligned(rows), *_preparing(used)]
+
+
+def _now_text(run: Live, alive: bool) -> str:
+    return f"iter {run.iteration.proposal.iteration}: {step_text(run) if alive else 'interrupted'}"
+
+
+def _figures(use: Use) -> tuple[str, ...]:
+    wait = "-" if use.mean_wait_s is None else lines.duration(use.mean_wait_s)
+    return str(use.runs), lines.duration(use.busy_s), lines.duration(use.idle_s), lines.share(use.utilisation), wait
+
+
+def _idle_text(use: Use) -> str:
+    preparing = f" ({lines.duration(use.preparing_s)} of it preparing data)" if use.preparing_s >= 1 else ""
+    return f"utilisation {lines.share(use.utilisation)}, idle {lines.duration(use.idle_s)}{preparing}"
+
+
+def _preparing(used: Usage) -> list[str]:
+    seconds = length(used.preparing)
+    return [f"  preparing data: {lines.duration(seconds)}, a part of the idle time"] if seconds >= 1 else []
+
+
+def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
+def _foot(paths: Paths, state: State, refused: Exception | None, running: list[float]) -> list[str]:
     total = state.session.iterations if state.session else 0
-    rows = [lines.best_line(state), lines.left_line(state, total)]
+    rows = [lines.best_line(state), lines.left_line(state, total, running)]
     if state.alarms and state.session and state.alarms[-1].session == state.session.session:
         rows.append(f"stopped: {state.alarms[-1].sentence}")
-    if not restored and paths.paused.exists():  # an engine is at work, and waits
+    if refused is not None and paths.paused.exists():  # an engine is at work, and waits
         rows.append(f"paused until it is mended: {paths.paused.read_text(encoding='utf-8').strip()}")
-    views = "views written" if restored else "views not written now (an engine is at work, or the folder is read-only)"
+    views = "views written" if refused is None else f"views not written now ({_why(refused)})"
     return [*rows, f"{views}: {paths.memory}, {paths.analysis}, {paths.ucb_scores}"]
+
+
+def _why(refused: Exception) -> str:
+    return "an engine is at work" if isinstance(refused, JournalError) else f"the folder is read-only: {refused}"
