@@ -48,6 +48,8 @@ class Attempt:
     session: int
     resumes: int | None
     ended: RunEnded | None = None
+    device: str = ""
+    """GPU by its name in CUDA_VISIBLE_DEVICES; "" is the CPU."""
 
 
 @dataclass
@@ -168,7 +170,7 @@ class State:
                 case Turned():
                     self._turn(body.turn, event.seq)
                 case RunReserved():
-                    attempt = Attempt(body.attempt, body.session, body.resumes)
+                    attempt = Attempt(body.attempt, body.session, body.resumes, device=body.device)
                     self._iteration(body.iteration).attempts.append(attempt)
                 case RunEnded():
                     self._attempt(body.iteration, body.attempt).ended = body

@@ -18,7 +18,7 @@ from orchestrator.core import boundary, configs, mutation, stopping
 from orchestrator.core.events import Alarm, Body, Opened, Refused, RunEnded, RunReserved, Session, Turned
 from orchestrator.core.records import Config, Turn
 from orchestrator.core.state import Attempt, Iteration, State
-from orchestrator.engine import evaluate, orders, regimes, snapshots
+from orchestrator.engine import evaluate, orders, placing, regimes, snapshots
 from orchestrator.engine.context import Adapters, Live, Observer, Setup
 from orchestrator.engine.inputs import Inputs
 from orchestrator.engine.live import read_live
@@ -192,6 +192,7 @@ class Explorer:
                 marks=verdict.marks,
                 result_sha=verdict.result_sha,
                 seconds=round(sum(record.seconds.values()), 3) if record else 0.0,
+                memory_bytes=verdict.memory_bytes,
             )
         )
 
@@ -352,11 +353,22 @@ class Explorer:
                 continue
             except regimes.Stopped:
                 return None
+            device = placing.device_for(self.state, self.adapters.gpus, it)
+            if device is None:
+                continue  # until a run in flight ends
             number = len(it.attempts) + 1
             resumes = self._resume_from(it, number)
-            spec = orders.build(self.setup, self.adapters, self.state, it, number)
-            session = self.state.sessions
-            self._append(RunReserved(iteration=it.proposal.iteration, attempt=number, session=session, resumes=resumes))
+            spec = orders.build(self.setup, self.adapters, self.state, it, number, device)
+            self._append(
+                RunReserved(
+                    iteration=it.proposal.iteration,
+                    attempt=number,
+                    session=self.state.sessions,
+                    resumes=resumes,
+                    device=device,
+                    beside=placing.beside(self.state, device),
+                )
+            )
             self._submitted[it.proposal.iteration, number] = time.monotonic()
             self._submit(it, spec)
         return None
