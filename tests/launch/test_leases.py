@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -162,8 +163,15 @@ def test_a_killed_holder_is_gone_without_a_trace(tmp_path):
 
 def test_of_engines_that_start_at_once_one_gets_the_gpu(tmp_path):
     gate = FORK.Barrier(6)
+    hold = Leases._hold
+
+    def slowly(*arguments):
+        """Leave time between looking and taking: all would see the GPU free."""
+        time.sleep(0.1)
+        hold(*arguments)
 
     def race(number):
+        Leases._hold = slowly
         gate.wait()
         with Leases(tmp_path / str(number)) as lease:
             try:
