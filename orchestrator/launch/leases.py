@@ -12,8 +12,9 @@ that start in one instant, one sees the other.
 
 Files stay (a shared lock also keeps systemd-tmpfiles from removing them while they are in use).
 
-What this does not stop: programs that take no lease; explorations in containers that do not share the folder; runs that
-the queue of a cluster starts on other machines; somebody who means to get in the way, in a folder that all may write.
+What this does not stop: programs that take no lease; explorations in containers that do not share the folder, or that
+share it and write to the same path; runs that the queue of a cluster starts on other machines; somebody who means to
+get in the way, in a folder that all may write.
 """
 
 from __future__ import annotations

@@ -82,6 +82,18 @@ def test_out_of_memory_is_tried_again_alone(tmp_path):
     assert len({e.iteration for e in ends if e.outcome == "ok"}) == 6
 
 
+def test_a_trainer_of_ones_own_gets_a_gpu_too(tmp_path):
+    exploration = toy.EXPLORATION + 'command: [python, "{source}/train.py", "{run}"]\n'
+    home = toy.make_home(tmp_path, exploration=exploration)
+    code = "import os, sys\nfrom pathlib import Path\nrun = Path(sys.argv[1])\n"
+    code += "(run / 'out' / 'device.txt').write_text(os.environ['CUDA_VISIBLE_DEVICES'])\n"
+    code += "(run / 'analysis.log').write_text('connectivity_R2: 0.5\\n')\n"
+    (home / "explorations" / "toy" / "train.py").write_text(code)
+    done = toy.run(home, "explore", "toy", "--iterations", "1", **machine(tmp_path, *ROWS, visible="1"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert device_of(home, "0001-1") == "1"
+
+
 @pytest.fixture
 def busy(tmp_path):
     """A machine with one GPU, and an exploration that uses it."""
