@@ -155,8 +155,7 @@ def _run(setup: Setup, arguments: argparse.Namespace, iterations: int) -> int:
     hide_environment()
     for note in make_folder(setup):
         print(note)
-    adapters = _adapters(setup, arguments)
-    with console.observer() as observer:
+    with _adapters(setup, arguments) as adapters, console.observer() as observer:
         explorer = Explorer(setup, adapters, observer)
         with _signals(explorer) as received:
             code = explorer.run(iterations)
@@ -185,9 +184,10 @@ def confirm(arguments: argparse.Namespace) -> int:
     sealing.state_of(opening.paths_of(arguments.home, arguments.name, arguments.root))
     setup = opening.load(arguments.home, arguments.name, opening.Wishes(root=arguments.root))
     hide_environment()
-    confirmation = Confirmation(setup, _adapters(setup, arguments), lambda text: print(text, flush=True))
-    with _signals(confirmation) as received:
-        code = confirmation.run(arguments.runs)
+    with _adapters(setup, arguments) as adapters:
+        confirmation = Confirmation(setup, adapters, lambda text: print(text, flush=True))
+        with _signals(confirmation) as received:
+            code = confirmation.run(arguments.runs)
     if confirmation.rows:
         print(confirmation.paths.table.read_text(encoding="utf-8"))
         print(f"wrote {confirmation.paths.table}")
@@ -199,9 +199,12 @@ def _root(arguments: argparse.Namespace) -> str:
     return f" ROOT={shlex.quote(str(arguments.root))}" if arguments.root else ""
 
 
-def _adapters(setup: Setup, arguments: argparse.Namespace) -> Adapters:
+@contextlib.contextmanager
+def _adapters(setup: Setup, arguments: argparse.Namespace) -> Iterator[Adapters]:
+    """Build the concrete adapters; the GPUs among them are leased until the end of the block."""
     from orchestrator.engine.context import Adapters
     from orchestrator.engine.devices import gpus
+    from orchestrator.launch.leases import Leases
     from orchestrator.launch.local import LocalLauncher
     from orchestrator.launch.sandbox import best_level
     from orchestrator.scientist.offline import OfflineScientist
@@ -211,15 +214,19 @@ def _adapters(setup: Setup, arguments: argparse.Namespace) -> Adapters:
     level = best_level() if setup.spec.sandbox == "auto" else setup.spec.sandbox
     if setup.spec.command is not None:
         level = "none"  # a user's own program
-    return Adapters(
-        scientist=OfflineScientist(),
-        launcher=LocalLauncher(),
-        sandbox=level,
-        slots=slots,
-        mode=(arguments.mode if "mode" in arguments else None) or setup.spec.mode,
-        threads=max(1, cores // slots),
-        gpus=tuple(gpus()) if setup.device == "cuda" else (),
-    )
+    found = gpus() if setup.device == "cuda" else []
+    with Leases(setup.paths.out) as leases:
+        leased = leases.take(found, 1 if arguments.command == "confirm" else slots, setup.spec.share_gpus)
+        yield Adapters(
+            scientist=OfflineScientist(),
+            launcher=LocalLauncher(),
+            sandbox=level,
+            slots=slots,
+            mode=(arguments.mode if "mode" in arguments else None) or setup.spec.mode,
+            threads=max(1, cores // slots),
+            gpus=tuple(leased),
+            holds=leases.files,
+        )
 
 
 @contextlib.contextmanager

@@ -18,6 +18,24 @@ RunState = Literal["unclaimed", "running", "ended", "vanished", "revoked"]
 vanished: claimed, lock free, no exit.json; revoked: the engine claimed it first."""
 
 
+class Gpu(Record):
+    """A GPU that runs may use."""
+
+    name: str
+    """What CUDA_VISIBLE_DEVICES calls it: the index that nvidia-smi shows, or a longer name such as `MIG-...`."""
+    uuid: str
+    """The same in every process of the machine: leases are named by it."""
+    total_bytes: int | None = None
+    """Null when it is not known."""
+    free_bytes: int | None = None
+    """When nothing of this exploration is on it; null when it is not known."""
+
+    @property
+    def room_bytes(self) -> int | None:
+        """Memory that this exploration's runs may have together, or None when it is not known."""
+        return self.total_bytes if self.free_bytes is None else self.free_bytes
+
+
 class Sandbox(Record):
     """What a confined step may touch; anything not named is out of reach."""
 
@@ -58,6 +76,8 @@ class LaunchSpec(Record):
     contract: Literal[1] = 1
     steps: tuple[Step, ...]
     limits: Limits = Limits()
+    holds: tuple[str, ...] = ()
+    """Files that the supervisor holds a shared flock on for life: the lease of the run's GPU."""
 
 
 class ExitRecord(Record):

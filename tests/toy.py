@@ -187,7 +187,8 @@ def command(home, *words):
 
 def environment(**more):
     """Return an environment in which the program under test is this checkout."""
-    return {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "PYTHONPATH": str(REPOSITORY)} | more
+    base = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/"), "PYTHONPATH": str(REPOSITORY)}
+    return base | {"CUDA_VISIBLE_DEVICES": ""} | more
 
 
 def run(home, *words, timeout=50, **env):

@@ -10,6 +10,9 @@ Options, the same for both so that a launch specification may append them to eit
     --epochs N              instead of training.n_epochs
     --epoch-s SECONDS       time an epoch takes, default 0 (`slow`: 0.2)
     --log-only              write nothing but analysis.log when scoring (a foreign trainer)
+    --memory BYTES          the peak memory that train.json and result.json state
+
+Training leaves its CUDA_VISIBLE_DEVICES in out/device.txt.
 
 The fault is looked for in --fault, --faults, the environment (TOY_FAULT) and the file RUN_DIR/toy_fault, in this order.
 
@@ -118,6 +121,7 @@ class Order:
         if self.fault not in FAULTS:
             sys.exit(f"toy_child: unknown fault {self.fault!r}: expected one of {', '.join(FAULTS)}")
         self.epochs = int(options.get("epochs") or number(self.training.get("n_epochs"), 3))
+        self.memory = int(options["memory"]) if "memory" in options else None
         self.epoch_s = float(options.get("epoch-s", 0.2 if self.fault == "slow" else 0))
 
     def _fault(self, options):
@@ -263,6 +267,7 @@ def train(order):
     write_json(
         order.out("toy.json"), {"started_at_step": first * STEPS, "steps_repeated": repeated, "pid": os.getpid()}
     )
+    write_atomic(order.out("device.txt"), os.environ.get("CUDA_VISIBLE_DEVICES", "unset").encode())
     print(f"toy training from epoch {first} of {order.epochs}", flush=True)
     epoch = first
     try:
@@ -286,7 +291,7 @@ def train(order):
     write_estimate(order.out("estimate.npz"), order.epochs - 1, order.epochs * STEPS)
     done = {"keys_read": order.keys(), "keys_idle": order.idle(), "final_loss": 3.0 * math.exp(-order.epochs / 2)}
     done |= {"training_time_s": time.monotonic() - begun, "device": order.device, "versions": {"toy": "1"}}
-    write_json(order.out("train.json"), done)
+    write_json(order.out("train.json"), done | {"peak_memory_bytes": order.memory})
 
 
 # --- score ------------------------------------------------------------------------------------------------------------
@@ -371,6 +376,7 @@ def score(order, options):
         "data_fingerprint": fingerprint(options.get("data", "")),
     }
     result |= {"analysis_log_sha256": hashlib.sha256(log.encode()).hexdigest(), "plots": []}
+    result["memory_bytes"] = trained["peak_memory_bytes"]
     if order.fault == "marked":
         result["marks"] = ["made with legacy_toy: a known defect"]
     content = json.dumps(result).encode()

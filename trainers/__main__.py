@@ -14,7 +14,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from trainers.errors import MemoryRefusedError, StepError
+from trainers.errors import MemoryRefusedError, StepError, is_memory
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,12 +24,11 @@ def main(argv: list[str] | None = None) -> int:
         args.program(args)
     except StepError as error:
         return _end(args, error)
-    except MemoryError:
-        return _end(args, MemoryRefusedError("memory ran out"))
-    except RuntimeError as error:
-        if "out of memory" not in str(error) and "can't allocate memory" not in str(error):
+    except (MemoryError, RuntimeError) as error:
+        if not is_memory(error):
             raise
-        return _end(args, MemoryRefusedError(f"memory ran out: {str(error).splitlines()[0]}"))
+        told = str(error).splitlines()[:1]
+        return _end(args, MemoryRefusedError(": ".join(["memory ran out", *told])))
     return 0
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+MEMORY_WORDS = ("out of memory", "t allocate memory", "not enough memory", "_ALLOC_FAILED")
+"""Of torch's allocators, of the CUDA driver, of cuBLAS, cuDNN and cuSOLVER."""
+
 
 class StepError(Exception):
     """An end with a sentence for people; `code` is the exit code of docs/contract.md."""
@@ -36,3 +39,10 @@ class MemoryRefusedError(StepError):
 
     code = 11
     kind = "out_of_memory"
+
+
+def is_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out: of Python, of torch on either device, of a CUDA library."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and any(words in str(error) for words in MEMORY_WORDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import resource
 import signal
 import sys
 import time
@@ -150,8 +151,17 @@ class Run:
         """Write train.json, the last file of a training."""
         versions = {"python": sys.version.split()[0], "torch": torch.__version__, "numpy": np.__version__}
         content = {"keys_read": keys_read, "keys_idle": keys_idle, "final_loss": _finite(final_loss),
-                   "training_time_s": self.elapsed_s, "device": self.device.type, "versions": versions}  # fmt: skip
+                   "training_time_s": self.elapsed_s, "device": self.device.type, "versions": versions,
+                   "peak_memory_bytes": peak_memory_bytes(self.device)}  # fmt: skip
         write_text(self.out / "train.json", json.dumps(content, indent=1) + "\n")
+
+
+def peak_memory_bytes(device: torch.device) -> int:
+    """Return the most memory that this process ever held: torch's on a GPU (CUDA's own comes on top), else all."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_reserved(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes there, KiB on Linux
 
 
 def _finite(value: float) -> float | None:

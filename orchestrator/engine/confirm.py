@@ -127,7 +127,8 @@ class Confirmation:
         except regimes.Stopped:
             return None
         run = self.paths.run(proposal.iteration, 1)
-        spec = orders.build(self.setup, self.adapters, state, it, 1)
+        device = self.adapters.gpus[0].name if self.adapters.gpus else ""
+        spec = orders.build(self.setup, self.adapters, state, it, 1, device)
         try:
             self.adapters.launcher.submit(run.root, spec)
         except OSError as error:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -13,7 +14,7 @@ from orchestrator.core.exploration import Exploration
 from orchestrator.core.records import Mode
 from orchestrator.core.state import Iteration, State
 from orchestrator.paths import Paths
-from orchestrator.ports import Launcher, Scientist
+from orchestrator.ports import Gpu, Launcher, Scientist
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,10 @@ class Adapters:
     mode: Mode = "refill"
     threads: int = 1
     """CPU threads that a run may use."""
-    gpus: tuple[str, ...] = ()
-    """GPUs that runs are spread over; a run gets one."""
+    gpus: tuple[Gpu, ...] = ()
+    """GPUs that are leased for this exploration; a run gets one."""
+    holds: Mapping[str, str] = field(default_factory=dict)
+    """Name of each leased GPU -> the lease file that a run on it holds."""
     python: str = sys.executable
 
 

@@ -19,6 +19,7 @@ from orchestrator.ports import ExitRecord
 
 RESULT_LIMIT = 4 * 2**20
 TAIL_BYTES = 8192
+MEMORY_LIMIT = 2**50
 
 _BY_CODE: dict[int, Outcome] = {10: "diverged", 11: "out_of_memory", 12: "killed", 13: "rejected"}
 _BY_REASON: dict[str, Outcome] = {"wall": "timed_out", "silence": "timed_out", "output": "crashed"}
@@ -33,6 +34,7 @@ class Verdict:
         self.keys_idle: dict[str, str] = rest.get("keys_idle", {})
         self.marks: tuple[str, ...] = rest.get("marks", ())
         self.result_sha: str = rest.get("result_sha", "")
+        self.memory_bytes: int | None = rest.get("memory_bytes")
 
 
 def judge(setup: Setup, run: RunPaths, record: ExitRecord | None) -> Verdict:
@@ -125,6 +127,7 @@ def _result(setup: Setup, run: RunPaths) -> Verdict:
         metrics = {k: Metric.model_validate(v) for k, v in result["metrics"].items()}
         idle = {str(k): str(v) for k, v in dict(result.get("keys_idle", {})).items()}
         marks = tuple(str(m) for m in result.get("marks", ()))
+        memory = _memory(result.get("memory_bytes"))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return _rejected(run, f"result.json cannot be read ({error})")
     if result.get("analysis_log_sha256") not in (None, hashlib.sha256(log).hexdigest()):
@@ -134,7 +137,14 @@ def _result(setup: Setup, run: RunPaths) -> Verdict:
         if name in found and not _agree(found[name], metric, _format(setup, name)):
             told = f"{name} is {_shown(found[name])} in analysis.log and {_shown(metric)} in result.json"
             return _rejected(run, told)
-    return _with_primary(setup, run, metrics, idle, hashlib.sha256(data).hexdigest(), marks=marks)
+    verdict = _with_primary(setup, run, metrics, idle, hashlib.sha256(data).hexdigest(), marks=marks)
+    verdict.memory_bytes = memory
+    return verdict
+
+
+def _memory(value: Any) -> int | None:
+    """Return the peak memory that a result states, None when it is no sensible number."""
+    return value if type(value) is int and 0 <= value < MEMORY_LIMIT else None
 
 
 def _with_primary(

@@ -59,8 +59,17 @@ def identity(setup: Setup, config: Config, data: DataPaths, code: str) -> str:
     return sha_of([child_config(config), data.root.name, code, setup.device])
 
 
-def build(setup: Setup, adapters: Adapters, state: State, it: Iteration, attempt: int) -> LaunchSpec:
-    """Make the run folder (again, if an unclaimed one is there) and return its launch order."""
+def build(setup: Setup, adapters: Adapters, state: State, it: Iteration, attempt: int, device: str) -> LaunchSpec:
+    """Make the run folder (again, if an unclaimed one is there) and return its launch order.
+
+    Args:
+        setup: the exploration.
+        adapters: launcher, GPUs and their leases.
+        state: of which `it` is an iteration.
+        it: what is run.
+        attempt: its number.
+        device: the GPU by its name in CUDA_VISIBLE_DEVICES; "" is the CPU.
+    """
     run = setup.paths.run(it.proposal.iteration, attempt)
     config = state.config_of(it.proposal)
     data = setup.paths.regime(regime_sha(setup, config))
@@ -80,13 +89,12 @@ def build(setup: Setup, adapters: Adapters, state: State, it: Iteration, attempt
     }
     atomic.write_text(run.run_yaml, seal(order))
     if setup.spec.command:
-        steps: tuple[Step, ...] = (_own_command(setup, adapters, run, data),)
+        steps: tuple[Step, ...] = (_own_command(setup, adapters, run, data, device),)
     else:
         assert state.opened is not None
-        gpus = adapters.gpus if setup.device == "cuda" and adapters.gpus else ("",)
-        visible = gpus[it.proposal.iteration % len(gpus)]
-        steps = _steps(setup, adapters, (it.proposal.code, state.opened.code), run, data, visible)
-    return LaunchSpec(steps=steps, limits=Limits(**setup.spec.limits.model_dump()))
+        steps = _steps(setup, adapters, (it.proposal.code, state.opened.code), run, data, device)
+    holds = (adapters.holds[device],) if device in adapters.holds else ()
+    return LaunchSpec(steps=steps, limits=Limits(**setup.spec.limits.model_dump()), holds=holds)
 
 
 def environment(home: Path, code: Path, adapters: Adapters, visible: str = "") -> dict[str, str]:
@@ -108,6 +116,7 @@ def environment(home: Path, code: Path, adapters: Adapters, visible: str = "") -
     }
     if visible:
         env["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # nvidia-smi's: by itself CUDA counts the fastest GPU first
     return env
 
 
@@ -138,14 +147,14 @@ def _steps(
     return train, score
 
 
-def _own_command(setup: Setup, adapters: Adapters, run: RunPaths, data: DataPaths) -> Step:
+def _own_command(setup: Setup, adapters: Adapters, run: RunPaths, data: DataPaths, visible: str) -> Step:
     named = {"{run}": run.root, "{data}": data.root, "{source}": setup.paths.source}
     words = list(setup.spec.command or ())
     for name, path in named.items():
         words = [word.replace(name, str(path)) for word in words]
     if words[0] == "python":
         words[0] = adapters.python
-    env = environment(run.out, setup.paths.source, adapters)
+    env = environment(run.out, setup.paths.source, adapters, visible)
     return Step(name="train", argv=tuple(words), cwd=str(run.root), env=env)
 
 

@@ -13,7 +13,7 @@ from orchestrator.core import configs
 from orchestrator.core.events import Alarm, RunEnded, RunReserved
 from orchestrator.core.records import Config
 from orchestrator.core.state import Attempt, Iteration
-from orchestrator.engine import evaluate, orders, regimes
+from orchestrator.engine import evaluate, orders, placing, regimes
 from orchestrator.engine.board import Board
 from orchestrator.errors import EXIT_NEEDS_PERSON, NeedsPersonError
 from orchestrator.launch import folder
@@ -78,6 +78,7 @@ class Runs:
                 marks=verdict.marks,
                 result_sha=verdict.result_sha,
                 seconds=round(sum(record.seconds.values()), 3) if record else 0.0,
+                memory_bytes=verdict.memory_bytes,
                 in_flight=self._in_flight(it, attempt) if verdict.outcome == "ok" else None,
             )
         )
@@ -113,20 +114,31 @@ class Runs:
                 continue
             except regimes.Stopped:
                 return None
+            device = placing.device_for(board.state, board.adapters.gpus, it)
+            if device is None:
+                continue  # until a run in flight ends
             number = len(it.attempts) + 1
             resumes = self._resume_from(it, number)
-            spec = orders.build(board.setup, board.adapters, board.state, it, number)
-            self._reserve(it, number, resumes)
+            spec = orders.build(board.setup, board.adapters, board.state, it, number, device)
+            self._reserve(it, number, resumes, device)
             self._submit(it, spec)
         return None
 
-    def _reserve(self, it: Iteration, number: int, resumes: int | None = None) -> None:
+    def _reserve(self, it: Iteration, number: int, resumes: int | None = None, device: str = "") -> None:
         board, iteration = self._board, it.proposal.iteration
         taken = {a.slot for _, a in board.flying()}
         wanted = (it.proposal.slot, *range(board.adapters.slots))
         slot = next(s for s in wanted if s < board.adapters.slots and s not in taken)
         board.append(
-            RunReserved(iteration=iteration, attempt=number, session=board.state.sessions, resumes=resumes, slot=slot)
+            RunReserved(
+                iteration=iteration,
+                attempt=number,
+                session=board.state.sessions,
+                resumes=resumes,
+                slot=slot,
+                device=device,
+                beside=placing.beside(board.state, device),
+            )
         )
         self._submitted[iteration, number] = time.monotonic()
 

@@ -350,6 +350,33 @@ def claim(run_dir: str) -> str | None:
     return None
 
 
+def hold(run_dir: str, log: Log) -> None:
+    """Hold a shared lock on the files that launch.json lists (leases of GPUs), for life and that of the guards.
+
+    A file that cannot be held is told in the log: the run is worth more than the lease.
+    """
+    with contextlib.suppress(OSError, ValueError, AttributeError, TypeError):  # told when the steps are read
+        with open(os.path.join(run_dir, "launch.json"), encoding="utf-8") as file:
+            paths = list(json.load(file).get("holds", ()))
+        for path in paths:
+            try:
+                share(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK))
+            except (OSError, TypeError, ValueError) as error:
+                log(f"{path} is not held: {error}")
+
+
+def share(descriptor: int) -> None:
+    """Take a shared lock; an exclusive one, of an engine that looks who holds it, is gone in a moment."""
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(0.01)
+
+
 def detach() -> None:
     """Continue as a process that has no parent, session, terminal or file in common with the caller."""
     if os.fork():
@@ -383,6 +410,7 @@ def supervise(run_dir: str) -> int:
         return 0
     guard.prctl(guard.PR_SET_CHILD_SUBREAPER, 1)
     log("claimed")
+    hold(run_dir, log)  # before the answer: from then on the engine may die
     answer(f"started {os.getpid()}")
     try:
         with open(os.path.join(run_dir, "launch.json"), encoding="utf-8") as file:

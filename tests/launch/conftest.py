@@ -44,13 +44,13 @@ def make_run(root, name="0003-1"):
     return run_dir
 
 
-def toy_spec(run_dir, fault="ok", *, sandbox=None, options=(), **limits):
+def toy_spec(run_dir, fault="ok", *, sandbox=None, options=(), device="", **limits):
     """Return the launch order of the toy child, with short limits."""
     defaults = {"wall_s": 20, "silence_s": 10, "output_bytes": 100_000, "folder_bytes": 5_000_000, "grace_s": 0.3}
 
     def step(name):
         argv = (sys.executable, "-I", "-S", str(TOY), name, str(run_dir), "--fault", fault, *options)
-        env = {"PATH": os.defpath, "HOME": str(run_dir / "out"), "LANG": "C.UTF-8"}
+        env = {"PATH": os.defpath, "HOME": str(run_dir / "out"), "LANG": "C.UTF-8", "CUDA_VISIBLE_DEVICES": device}
         box = None
         if sandbox and name == "train":
             read_only = (str(TOY), str(run_dir / "run.yaml"))

@@ -138,6 +138,24 @@ def test_two_runs_at_once(bench, tmp_path):
     assert bench.end(first).reason == "cancelled"
 
 
+def test_two_runs_on_two_devices(bench, tmp_path):
+    """Each run has the device of its own order, and both are under way together."""
+    found = {name: make_run(tmp_path, f"000{name}-1") for name in ("1", "0")}
+    for name, run_dir in found.items():
+        bench.submit(run_dir, "until_cancelled", device=name, options=("--epoch-s", "5"))
+    if bench.kind == "local":
+        wait_for(lambda: all((run_dir / "out" / "progress.jsonl").exists() for run_dir in found.values()))
+        assert {name: (run_dir / "out" / "device.txt").read_text() for name, run_dir in found.items()} == {
+            name: name for name in found
+        }
+    for name, run_dir in found.items():
+        assert bench.launcher.state(run_dir) == "running"
+        launch = LaunchSpec.model_validate_json((run_dir / "launch.json").read_text())
+        assert launch.steps[0].env["CUDA_VISIBLE_DEVICES"] == name
+        bench.launcher.cancel(run_dir, hard=True)
+        assert bench.end(run_dir).reason == "cancelled"
+
+
 def test_an_unreadable_exit_record_is_none(bench, tmp_path):
     run_dir = make_run(tmp_path)
     RunPaths(run_dir).exit.write_text(json.dumps({"contract": 2}))

@@ -53,6 +53,15 @@ def test_files_of_the_contract(tmp_path):
     assert "training.learning_rate_W_start" in result["keys_read"]
 
 
+def test_it_tells_its_device_and_a_peak_memory_of_choice(tmp_path):
+    run_dir = make_run(tmp_path)
+    assert toy(run_dir, "train", "--memory", "12", env={"CUDA_VISIBLE_DEVICES": "1"}) == 0
+    assert toy(run_dir, "score", env={"CUDA_VISIBLE_DEVICES": ""}) == 0
+    assert (run_dir / "out" / "device.txt").read_text() == "1"
+    assert read_json(run_dir / "result.json")["memory_bytes"] == 12
+    assert both(make_run(tmp_path, "b"))["memory_bytes"] is None
+
+
 @pytest.mark.parametrize("style", [False, True, None])
 def test_any_style_of_yaml(tmp_path, style):
     order = yaml.load(RUN_YAML, yaml.SafeLoader)  # noqa: TID251 (the spelling of numbers is under test)

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+import trainers.scoring.score
+import trainers.signal
 from tests import real
 from tests.trainers.conftest import write_order, write_spec
 from trainers.__main__ import main
@@ -95,6 +98,56 @@ def test_divergence_ends_with_10(tmp_path, regime):
     run_dir = write_order(tmp_path / "run", data)
     assert main(["train", str(run_dir)]) == 10
     assert json.loads((run_dir / "out" / "failure.json").read_text())["kind"] == "diverged"
+
+
+def too_much_for_torch():
+    torch.empty(2**55)
+
+
+def too_much_for_numpy():
+    np.empty(2**55)
+
+
+def out_of_memory(error):
+    def work():
+        raise error
+
+    return work
+
+
+SHORT_OF_MEMORY = {
+    "torch on the CPU": too_much_for_torch,
+    "numpy": too_much_for_numpy,
+    "python": out_of_memory(MemoryError()),
+    "torch on a GPU": out_of_memory(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0")),
+    "torch, other words": out_of_memory(torch.OutOfMemoryError("no room on the device")),
+    "the driver": out_of_memory(RuntimeError("CUDA error: out of memory\nCUDA kernel errors might be reported later")),
+    "cuBLAS": out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")),
+}
+
+
+@pytest.mark.parametrize("kind", SHORT_OF_MEMORY)
+@pytest.mark.parametrize("program", ["train", "score"])
+def test_a_lack_of_memory_ends_with_11(program, kind, tmp_path, regime, monkeypatch, capsys):
+    run_dir = write_order(tmp_path / "run", regime)
+    work = SHORT_OF_MEMORY[kind]
+    monkeypatch.setattr(trainers.signal, "data_train_signal", lambda *_: work())
+    monkeypatch.setattr(trainers.scoring.score, "load_truth", lambda *_: work())
+    assert main([program, str(run_dir), *(["--data", str(regime)] if program == "score" else [])]) == 11
+    assert capsys.readouterr().err.startswith(f"{program}: memory ran out")
+    if program == "train":
+        told = json.loads((run_dir / "out" / "failure.json").read_text())
+        assert told["kind"] == "out_of_memory" and "\n" not in told["sentence"]
+
+
+@pytest.mark.parametrize("program", ["train", "score"])
+def test_another_runtime_error_is_a_crash(program, tmp_path, regime, monkeypatch):
+    run_dir = write_order(tmp_path / "run", regime)
+    work = out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+    monkeypatch.setattr(trainers.signal, "data_train_signal", lambda *_: work())
+    monkeypatch.setattr(trainers.scoring.score, "load_truth", lambda *_: work())
+    with pytest.raises(RuntimeError, match="illegal memory access"):
+        main([program, str(run_dir), *(["--data", str(regime)] if program == "score" else [])])
 
 
 @pytest.mark.parametrize("argv", [[], ["fly"], ["train"], ["score", "x"], ["prepare", "x"]])

@@ -203,6 +203,20 @@ def test_odd_names_among_the_moments_and_torn_progress_are_skipped(tmp_path):
     assert read_progress(tmp_path / "progress.jsonl") == [{"step": 1}, {"step": 2, "loss": 1}]
 
 
+def test_the_peak_memory_of_the_training_is_in_the_result(run_dir, regime):
+    peak = json.loads((run_dir / "out" / "train.json").read_text())["peak_memory_bytes"]
+    assert 10**7 < peak < 10**12  # of this process, torch included
+    assert score(run_dir, regime)["memory_bytes"] == peak
+
+
+@pytest.mark.parametrize("peak", [None, True, -1, 1.5, "9", 2**50, [1], float("inf")])
+def test_a_peak_that_is_no_sensible_number_is_null(run_dir, regime, peak):
+    path = run_dir / "out" / "train.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"peak_memory_bytes": peak}))
+    score(run_dir, regime)
+    assert json.loads((run_dir / "result.json").read_text())["memory_bytes"] is None
+
+
 def test_a_strange_train_json_does_no_harm(run_dir, regime):
     (run_dir / "out" / "train.json").write_text('{"final_loss": "good", "keys_idle": [1], "training_time_s": null}')
     metrics = score(run_dir, regime)["metrics"]

@@ -62,7 +62,8 @@ def test_a_run_leaves_the_files_of_the_contract(order):
     assert final["step"] == TOTAL and final["epoch"] == 1 and final["W"].dtype == np.float32
     assert not final["W"].diagonal().any() and (final["a"] == 1).all()
     told = json.loads((out / "train.json").read_text())
-    assert set(told) == {"keys_read", "keys_idle", "final_loss", "training_time_s", "device", "versions"}
+    names = {"keys_read", "keys_idle", "final_loss", "training_time_s", "device", "versions", "peak_memory_bytes"}
+    assert set(told) == names
     assert {"training.batch_size", "training.coeff_edge_diff", "graph_model.hidden_dim"} <= set(told["keys_read"])
     assert "training.learning_rate_embedding_start" in told["keys_idle"]
     assert told["final_loss"] > 0

@@ -18,6 +18,7 @@ from trainers.yaml_io import write_text
 
 Value = tuple[float | None, str | None]
 """A metric: a finite number, or None with the reason."""
+MEMORY_LIMIT = 2**50
 
 
 def score(run_dir: Path, data_dir: Path) -> dict[str, Any]:
@@ -63,6 +64,7 @@ def score(run_dir: Path, data_dir: Path) -> dict[str, Any]:
         },
         "versions": trained["versions"],
         "device": trained["device"],
+        "memory_bytes": trained["peak_memory_bytes"],
         "data_fingerprint": preflight.get("fingerprint"),
         "analysis_log_sha256": hashlib.sha256(log.encode()).hexdigest(),
         "plots": plots,
@@ -88,7 +90,7 @@ def _trained(content: dict[str, Any]) -> dict[str, Any]:
     """Return train.json with every field in its type, whatever the training wrote."""
     loss, seconds = content.get("final_loss"), content.get("training_time_s")
     texts = {k: v for k, v in content.items() if k in ("keys_idle", "versions") and isinstance(v, dict)}
-    keys = content.get("keys_read")
+    keys, memory = content.get("keys_read"), content.get("peak_memory_bytes")
     return {
         "final_loss": float(loss) if isinstance(loss, int | float) else None,
         "training_time_s": float(seconds) if isinstance(seconds, int | float) else math.nan,
@@ -96,6 +98,7 @@ def _trained(content: dict[str, Any]) -> dict[str, Any]:
         "keys_idle": {str(k): str(v) for k, v in texts.get("keys_idle", {}).items()},
         "versions": {str(k): str(v) for k, v in texts.get("versions", {}).items()},
         "device": str(content.get("device")),
+        "peak_memory_bytes": memory if type(memory) is int and 0 <= memory < MEMORY_LIMIT else None,
     }
 
 
