@@ -122,19 +122,22 @@ def explore(arguments: argparse.Namespace) -> int:
         moved = sealing.set_aside(setup.paths, LocalLauncher())
         if moved:
             print(f"set aside: {moved}")
-    default = max(setup.contract.n_iter_block, sealing.asked_for(setup.paths) or 0)
+    last = sealing.last_session(setup.paths)
+    default = max(setup.contract.n_iter_block, last.iterations if last else 0)
     return _run(setup, arguments, arguments.iterations or default)
 
 
 def resume(arguments: argparse.Namespace) -> int:
-    """Continue an exploration to the total that was asked for last."""
+    """Continue an exploration to the total that was asked for last, with as many slots unless told otherwise."""
     from orchestrator.engine import opening, sealing
 
     setup = opening.load(arguments.home, arguments.name, opening.Wishes.of(arguments))
-    total = sealing.asked_for(setup.paths)
-    if total is None:
+    last = sealing.last_session(setup.paths)
+    if last is None:
         start = f"make explore EXP={setup.name}{_root(arguments)}"
         raise errors.UserError(f"nothing to resume in {setup.paths.out}: start with `{start}`")
+    arguments.slots, arguments.mode = arguments.slots or last.slots, arguments.mode or last.mode
+    total = last.iterations
     if arguments.block:
         from orchestrator.engine.snapshots import start_again
         from orchestrator.launch.local import LocalLauncher
@@ -165,7 +168,7 @@ def _run(setup: Setup, arguments: argparse.Namespace, iterations: int) -> int:
     if code == errors.EXIT_DONE:
         print(f"{done} iterations done. Read {setup.paths.memory} and {setup.paths.analysis}")
         more = max(iterations, done) + setup.contract.n_iter_block
-        print(f"go on: make explore EXP={setup.name} ITERATIONS={more}{_root(arguments)}")
+        print(f"go on: make explore EXP={setup.name} ITERATIONS={more}{_slots(arguments)}{_root(arguments)}")
     elif code == errors.EXIT_STOPPED:
         print(f"stopped after {done} iterations; go on: make resume EXP={setup.name}{_root(arguments)}")
     best = tree.best(state)
@@ -199,6 +202,12 @@ def _root(arguments: argparse.Namespace) -> str:
     return f" ROOT={shlex.quote(str(arguments.root))}" if arguments.root else ""
 
 
+def _slots(arguments: argparse.Namespace) -> str:
+    """Return the SLOTS= and MODE= that a command told to the person must repeat."""
+    given = {"SLOTS": arguments.slots, "MODE": arguments.mode}
+    return "".join(f" {name}={value}" for name, value in given.items() if value)
+
+
 @contextlib.contextmanager
 def _adapters(setup: Setup, arguments: argparse.Namespace) -> Iterator[Adapters]:
     """Build the concrete adapters; the GPUs among them are leased until the end of the block."""
@@ -215,6 +224,8 @@ def _adapters(setup: Setup, arguments: argparse.Namespace) -> Iterator[Adapters]
     if setup.spec.command is not None:
         level = "none"  # a user's own program
     found = gpus() if setup.device == "cuda" else []
+    if not found and slots > cores:
+        print(f"note: {slots} slots on {cores} cores: the runs share cores, and each takes longer")
     with Leases(setup.paths.out) as leases:
         leased = leases.take(found, 1 if arguments.command == "confirm" else slots, setup.spec.share_gpus)
         yield Adapters(

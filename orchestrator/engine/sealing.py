@@ -99,10 +99,10 @@ def write_sealed(paths: Paths, state: State) -> None:
         atomic.write_text(paths.notes, NOTES)
 
 
-def asked_for(paths: Paths) -> int | None:
-    """Return the total number of iterations that the last session was asked for, or None."""
+def last_session(paths: Paths) -> Session | None:
+    """Return what the last session was asked for: iterations in all, slots, mode; None when there was none."""
     sessions = [e.body for e in journal.read(paths.journal) if isinstance(e.body, Session)]
-    return sessions[-1].iterations if sessions else None
+    return sessions[-1] if sessions else None
 
 
 def code_in_use(setup: Setup) -> str:

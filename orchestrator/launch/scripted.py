@@ -103,6 +103,13 @@ class ScriptedLauncher:
             folder.write_record(RunPaths(run_dir.absolute()).exit, record)
             os.close(held[0])
 
+    def kill(self, run_dir: Path) -> None:
+        """End a held run as if its child had been killed by a stranger."""
+        lock, _, _ = self._held.pop(run_dir.absolute())
+        record = ExitRecord(step="train", returncode=-9, seconds={"train": 1.0}, sentence="train was killed by SIGKILL")
+        folder.write_record(RunPaths(run_dir.absolute()).exit, record)
+        os.close(lock)
+
     def vanish(self, run_dir: Path) -> None:
         """End a held run as if its supervisor had been killed: no exit.json, a free lock."""
         os.close(self._held.pop(run_dir.absolute())[0])

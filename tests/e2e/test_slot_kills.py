@@ -153,3 +153,21 @@ def test_a_run_without_a_line_in_the_journal_is_stopped(tmp_path):
     state = fold(sealed_contract(paths_of(home, "toy", None)), journal.read(path))
     assert [len(it.attempts) for it in state.iterations.values()] == [1, 1, 1]
     toy.wait_for(lambda: not toy.processes_of(home))
+
+
+def test_another_exploration_is_never_touched(tmp_path):
+    """Two explorations at work: one's engine is killed and its runs adopted, the other's runs go on as they were."""
+    homes = [toy.make_home(tmp_path / name, "--epochs", "4", "--epoch-s", "0.4", config=CONFIG) for name in "ab"]
+    other = toy.start(homes[1], "explore", "toy", "--iterations", "3", "--slots", "3")
+    toy.wait_for(lambda: len(list(toy.out(homes[1]).glob("runs/*/claim"))) == 3)
+    claims = {p: p.read_text() for p in toy.out(homes[1]).glob("runs/*/claim")}
+    assert drive(homes[0], "mid_training", "engine").returncode == -9
+    done = toy.run(homes[0], "resume", "toy")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 slot(s)" in done.stdout  # as many as before
+    assert other.wait(30) == 0, other.stdout.read()
+    assert {p: p.read_text() for p in claims} == claims
+    events = journal.read(toy.out(homes[1]) / "journal.jsonl")
+    assert [e.body.outcome for e in events if isinstance(e.body, RunEnded)] == ["ok"] * 3
+    check(homes[0])
+    other.stdout.close()

@@ -3,11 +3,13 @@
 import json
 import math
 import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
+from orchestrator.launch import folder
 from orchestrator.launch.local import LocalLauncher
 from orchestrator.launch.scripted import ScriptedLauncher, ScriptedRun
 from orchestrator.ports import LaunchSpec, Limits, Sandbox, Step
@@ -97,6 +99,7 @@ SCRIPTS = {
     "flood": ScriptedRun(step="train", returncode=-15, reason="output", stdout="xxx", polls=2),
     "until_cancelled": ScriptedRun(polls=None),
     "inf": ScriptedRun(metrics={"connectivity_R2": math.inf}),
+    "until_killed": ScriptedRun(polls=None),
     "no_result": ScriptedRun(metrics={"connectivity_R2": 0.5}, omit=("result.json",)),
 }
 
@@ -116,7 +119,16 @@ class Bench:
     def submit(self, run_dir, fault="ok", **limits):
         """Start a run that behaves as told."""
         self.fault = fault
-        self.launcher.submit(run_dir, toy_spec(run_dir, "slow" if fault == "until_cancelled" else fault, **limits))
+        self.launcher.submit(run_dir, toy_spec(run_dir, "slow" if fault.startswith("until") else fault, **limits))
+
+    def kill(self, run_dir, victim):
+        """Kill the `child` or the `supervisor` of a run that goes on until then."""
+        if self.kind == "scripted":
+            (self.launcher.kill if victim == "child" else self.launcher.vanish)(run_dir)
+            return
+        wait_for(lambda: (run_dir / "out" / "toy.json").exists())
+        child = read_json(run_dir / "out" / "toy.json")["pid"]
+        os.kill(child if victim == "child" else folder.claim_pid(run_dir), signal.SIGKILL)
 
     def end(self, run_dir, timeout=20.0):
         """Return the exit record of a run when it has ended."""

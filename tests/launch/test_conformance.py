@@ -128,6 +128,25 @@ def test_any_launcher_adopts_any_folder(bench, tmp_path):
     assert other.exit_record(run_dir).reason == "cancelled"
 
 
+def test_a_killed_child_is_an_end(bench, tmp_path):
+    run_dir = make_run(tmp_path)
+    bench.submit(run_dir, "until_killed", options=("--epoch-s", "5"))
+    bench.kill(run_dir, "child")
+    record = bench.end(run_dir)
+    assert (record.step, record.returncode, record.reason) == ("train", -9, None)
+
+
+def test_a_killed_supervisor_leaves_a_vanished_run(bench, tmp_path):
+    run_dir = make_run(tmp_path)
+    bench.submit(run_dir, "until_killed", options=("--epoch-s", "5"))
+    bench.kill(run_dir, "supervisor")
+    wait_for(lambda: bench.launcher.state(run_dir) == "vanished")
+    assert bench.launcher.exit_record(run_dir) is None
+    assert not bench.launcher.revoke(run_dir)  # it had been claimed
+    bench.launcher.cancel(run_dir, hard=True)  # nothing is there to be stopped
+    assert bench.launcher.state(run_dir) == "vanished"
+
+
 def test_two_runs_at_once(bench, tmp_path):
     first, second = make_run(tmp_path, "0001-1"), make_run(tmp_path, "0002-1")
     bench.submit(first, "until_cancelled")
