@@ -80,11 +80,11 @@ class Explorer:
                 self._publish()
                 if code is not None:
                     return code
-                if any(self.board.flying()):
-                    self._runs.wait()
-                elif self._paused:
+                if self._paused:  # also beside runs in flight: the other slots are waiting for the mended file
                     self.board.tick()
                     time.sleep(POLL_S)
+                elif any(self.board.flying()):
+                    self._runs.wait()
 
     def _step(self) -> int | None:
         for step in (self._guard, self._turn, self._runs.launch):
