@@ -180,7 +180,7 @@ class Alarm(Record):
     session: int
     kind: str
     iteration: int
-    """Last finished iteration; later alarms look only beyond it."""
+    """Last finished iteration. Alarms of later sessions look only at runs that were reserved after this session."""
     sentence: str
 
     @property

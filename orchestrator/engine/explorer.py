@@ -80,11 +80,11 @@ class Explorer:
                 self._publish()
                 if code is not None:
                     return code
-                if any(self.board.flying()):
-                    self._runs.wait()
-                elif self._paused:
+                if self._paused:  # also beside runs in flight: the other slots are waiting for the mended file
                     self.board.tick()
                     time.sleep(POLL_S)
+                elif any(self.board.flying()):
+                    self._runs.wait()
 
     def _step(self) -> int | None:
         for step in (self._guard, self._turn, self._runs.launch):
@@ -147,8 +147,9 @@ class Explorer:
 
     def _guard(self) -> int | None:
         state = self.state
-        since = max((a.iteration for a in state.alarms), default=0)
-        recent = [it for it in state.done if it.proposal.iteration > since][-CRASH_LOOP:]
+        since = max((a.session for a in state.alarms), default=0)
+        new = [it for it in state.done if it.attempts[-1].session > since]  # what ran beside an alarm is told by it
+        recent = sorted(new, key=lambda it: it.attempts[-1].ended_seq or 0)[-CRASH_LOOP:]
         ends = [it.final for it in recent if it.final]
         if len(ends) < CRASH_LOOP or any(e.outcome == "ok" for e in ends) or len({e.cause for e in ends}) > 1:
             return None

@@ -111,7 +111,7 @@ def panel(state: State, live: list[Live], iterations: int) -> RenderableType:
         bar = ProgressBar(total=run.total or 1, completed=run.step or 0, width=24)
         runs.add_row(Text(run_name(state, run)), bar, Text(live_text(run)))
     total = iterations or state.planned
-    running = [r.elapsed_s for r in live]
+    running = [r.elapsed_s for r in live if not r.iteration.proposal.filler]
     foot = Text(f"{lines.best_line(state)}\n{lines.left_line(state, total, running)}")
     title = state.opened.exploration if state.opened else ""
     return Panel(

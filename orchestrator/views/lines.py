@@ -161,7 +161,7 @@ def left_line(state: State, iterations: int, running: Sequence[float] = ()) -> s
     Args:
         state: of the exploration.
         iterations: total asked for.
-        running: seconds that each run in flight has taken already.
+        running: seconds that each run in flight has taken already, fillers left out.
     """
     done = sum(not it.proposal.filler for it in state.done)
     left, each = iterations - done, seconds_per_iteration(state)

@@ -29,12 +29,13 @@ def show(paths: Paths) -> str:
     at_work = isinstance(refused, JournalError)
     used = usage(journal.read(paths.journal), datetime.now(UTC) if at_work else None)
     running = _running(paths, state)
+    taken = [run.elapsed_s for run, alive in running if alive and not run.iteration.proposal.filler]
     parts = [
         _head(state),
         _tree(state),
         _slots(state, used, running),
         [_run_line(used, run, alive) for run, alive in running],
-        _foot(paths, state, refused, [run.elapsed_s for run, alive in running if alive]),
+        _foot(paths, state, refused, taken),
     ]
     return "\n".join(line for part in parts for line in part)
 

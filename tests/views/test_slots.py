@@ -116,6 +116,13 @@ def test_the_time_left_is_shared_by_the_slots(driver):
     assert lines.left_line(driver.state, 2) == "1 of 2 done, about 1 min 30 s left"
 
 
+def test_a_filler_in_flight_shortens_nothing(driver):
+    reserve(driver, 3, slot=2)
+    running = [live(driver.state, 2), live(driver.state, 3)]
+    assert driver.state.iterations[3].proposal.filler
+    assert "1 of 2 done, about 1 min 00 s left" in shown(console.panel(driver.state, running, 2))
+
+
 def test_durations():
     told = [lines.duration(s) for s in (0, 0.04, 0.25, 9.94, 9.96, 59.6, 3599.6, 7260)]
     assert told == ["0 s", "0 s", "0.2 s", "9.9 s", "10 s", "1 min 00 s", "1 h 00 min", "2 h 01 min"]
