@@ -103,6 +103,8 @@ class Runs:
         """Start what is proposed and has a slot; return an exit code when a person is needed."""
         board = self._board
         for it in board.state.open_iterations:
+            if board.stopping:
+                return None  # a run that is started now would be cancelled at once
             if it.in_flight or sum(1 for _ in board.flying()) >= board.adapters.slots:
                 continue
             try:
