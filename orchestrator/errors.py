@@ -39,3 +39,17 @@ class JournalError(UserError):
 
 class RefusedError(Exception):
     """A proposal that breaks a rule: says what was refused, the rule, and the nearest valid thing."""
+
+
+class ModelUnavailableError(Exception):
+    """The language model could not be asked just now (429, 529, 5xx, lost connection): waiting may help."""
+
+    def __init__(self, sentence: str, *, maybe_paid: bool = False, retry_after_s: float | None = None) -> None:
+        super().__init__(sentence)
+        self.maybe_paid = maybe_paid
+        """Whether the service may have begun to answer, so that the request may be on the bill."""
+        self.retry_after_s = retry_after_s
+
+
+class ModelRejectedError(NeedsPersonError):
+    """The service turned the request down (400, 401, 403, 404, 413): the same request would be turned down again."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from pydantic import Field
 
+from orchestrator.core.dialogue import Reply
 from orchestrator.core.records import Record
 
 if TYPE_CHECKING:
+    from orchestrator.core.dialogue import Request
+    from orchestrator.core.events import Body
     from orchestrator.core.records import Turn
     from orchestrator.core.state import State
 
@@ -111,10 +115,85 @@ class Launcher(Protocol):
         """Ask a running supervisor to stop (checkpoint, then exit.json); `hard` kills its group at once."""
 
 
+class LanguageModel(Protocol):
+    """Answers one request at a time; holds no state of a conversation."""
+
+    name: str
+
+    def converse(self, request: Request, image: Callable[[str], bytes]) -> Reply:
+        """Return the complete reply; `image` gives the bytes of a blob by its sha256.
+
+        Raises:
+            ModelUnavailableError: nothing usable came, and waiting may help.
+            ModelRejectedError: the service turned the request down; says what to do.
+        """
+
+    def count_tokens(self, request: Request, image: Callable[[str], bytes]) -> int | None:
+        """Return the tokens of a request's prompt as the service counts them; None when it cannot say."""
+
+
+class Exchange(Record):
+    """A request that was sent and the reply to it, as kept in prompts/NNNN.json."""
+
+    call: int
+    request_sha: str
+    reply: Reply
+    seconds: float
+
+
+class Picture(Record):
+    """A plot as it is shown to a model."""
+
+    name: str
+    """`iter 3: plots/loss.png`."""
+    sha256: str
+    """Of the PNG, kept as a blob."""
+    media_type: Literal["image/png"] = "image/png"
+    width: int
+    height: int
+
+
+class Office(Protocol):
+    """What the engine lends to a scientist that converses: the journal, the files in its scope, the clock."""
+
+    def record(self, body: Body) -> None:
+        """Append an event, unless one with its key is in the journal already."""
+
+    def ledger(self) -> State:
+        """Return the fold as it is now (what was spent, what was refused); never for decisions about runs."""
+
+    def keep(self, exchange: Exchange, request: Request) -> None:
+        """Keep a reply that has arrived, before it counts as settled."""
+
+    def kept(self, call: int) -> Exchange | None:
+        """Return a kept exchange, or None when no reply to that call had arrived."""
+
+    def view_file(self, state: State, name: str) -> str:
+        """Return a text that the scientist may read; raises RefusedError, with what may be read instead."""
+
+    def view_plot(self, state: State, iteration: int, name: str) -> Picture:
+        """Return a plot of a finished run; raises RefusedError, with the run's plots."""
+
+    def plots(self, state: State, iteration: int) -> tuple[str, ...]:
+        """Return the names of a finished run's plots, the instruction's figures first."""
+
+    def image(self, sha256: str) -> bytes:
+        """Return the bytes of a blob."""
+
+    def pause(self, seconds: float, why: str) -> bool:
+        """Wait, with `why` shown; return False when a person asked to stop meanwhile."""
+
+    def say(self, text: str) -> None:
+        """One line for the person at the terminal."""
+
+
 class Scientist(Protocol):
     """Reads the state, says what the finished runs mean and what to run next."""
 
     name: str
+
+    def attach(self, office: Office) -> None:
+        """Take what the engine lends; called once, before the first turn."""
 
     def propose(self, state: State, n: int) -> Turn:
         """Return reflections on what is finished and at most `n` proposals; raises RefusedError never."""

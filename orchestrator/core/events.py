@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from orchestrator.core.dialogue import Usage
 from orchestrator.core.records import Config, Metric, Mode, Outcome, Record, Role, Turn
 
 
@@ -201,7 +202,79 @@ class Human(Record):
         return f"human:{self.number}"
 
 
-Body = Opened | Session | RegimeReady | Amended | Turned | Refused | RunReserved | RunEnded | Alarm | Human
+class LlmReserved(Record):
+    """A request to a language model is about to be sent (written before it, so that no kill can hide that it was)."""
+
+    type: Literal["llm_reserved"] = "llm_reserved"
+    call: int
+    """1-based over the whole exploration; prompts/NNNN.json is named by it."""
+    turn: int
+    """That the conversation is about."""
+    based_on: int
+    """Sequence number of the last event that the conversation had seen when it began."""
+    asked: int
+    """Proposals that it was asked for at most."""
+    step: int
+    """Of the conversation, 1-based; a request that is sent again keeps its step."""
+    model: str
+    request_sha: str
+    micro_usd: int = Field(ge=0)
+    """The most that it can cost."""
+
+    @property
+    def key(self) -> str:
+        return f"llm_reserved:{self.call}"
+
+
+class LlmSettled(Record):
+    """What became of a request, and what it cost."""
+
+    type: Literal["llm_settled"] = "llm_settled"
+    call: int
+    outcome: Literal["replied", "unavailable", "rejected", "lost"]
+    """lost: sent, and no reply had arrived when the engine died; it may be on the bill."""
+    micro_usd: int = Field(ge=0)
+    usage: Usage | None = None
+    """Null when no reply arrived."""
+    stop_reason: str = ""
+    request_id: str = ""
+    seconds: float = 0.0
+    sentence: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"llm_settled:{self.call}"
+
+
+class Waiting(Record):
+    """The language model cannot be asked just now; the engine waits."""
+
+    type: Literal["waiting"] = "waiting"
+    call: int
+    """That was turned away."""
+    seconds: float
+    sentence: str
+
+    @property
+    def key(self) -> str:
+        return f"waiting:{self.call}"
+
+
+Body = (
+    Opened
+    | Session
+    | RegimeReady
+    | Amended
+    | Turned
+    | Refused
+    | RunReserved
+    | RunEnded
+    | LlmReserved
+    | LlmSettled
+    | Waiting
+    | Alarm
+    | Human
+)
 
 
 class Event(Record):

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
 
 from orchestrator.core.contract import Level
+from orchestrator.core.dialogue import PRICES, Effort, Prices
 from orchestrator.core.records import Mode, Record, Role
 from orchestrator.errors import InstructionError
 
@@ -16,7 +17,7 @@ BUDGET_KEYS = ("claude.data_augmentation_loop", "claude.n_epochs", "simulation.n
 """What a profile may scale, beside widths (`hidden_dim*`): never a hyperparameter that the exploration is about."""
 
 
-NOT_YET = ("scientist", "time_target_min", "keep")
+NOT_YET = ("time_target_min", "keep")
 """Fields of the design whose settings no part of the engine reads yet; delete a name here when one does."""
 
 
@@ -93,6 +94,63 @@ class Stop(Record):
         return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
 
 
+class ModelSettings(Record):
+    """The language model behind the scientist `claude`."""
+
+    name: str = "claude-opus-5-5"
+    """As the service spells it; the environment variable ANTHROPIC_MODEL wins."""
+    effort: Effort | None = None
+    """Within a block; null is the model's own default."""
+    boundary_effort: Effort | None = "high"
+    """At a block's end."""
+    max_tokens: int = Field(default=16_000, ge=256)
+    """Longest reply, thinking included."""
+    cache: Literal["5m", "1h"] = "1h"
+    """How long the service keeps the prefix: an hour pays where a run takes between 5 and 55 minutes."""
+    prices: Prices | None = None
+    """Null: those that this version knows (`core.dialogue.PRICES`). A model without a price is never asked."""
+
+    @property
+    def rates(self) -> Prices:
+        """Return the prices in force.
+
+        Raises:
+            InstructionError: none are known for this model.
+        """
+        found = self.prices or PRICES.get(self.name)
+        if found is None:
+            raise InstructionError(
+                f"no price is known for the model {self.name!r}, so its cost could not be kept within the budget. Give "
+                "`model: {prices: {date: YYYY-MM-DD, input: , output: , cache_write: , cache_write_1h: , cache_read: "
+                "}}` in exploration.yaml (US dollars per million tokens; 0 for a server of your own), or take one of "
+                f"{', '.join(PRICES)}"
+            )
+        return found
+
+
+class Allowance(Record):
+    """What the model may use for one turn; null is no limit of its own."""
+
+    max_usd: float | None = Field(default=None, gt=0)
+    max_tokens: int | None = Field(default=None, ge=1)
+    """Of prompts and replies together, those from the cache included."""
+    max_min: float | None = Field(default=None, gt=0)
+    """Minutes of waiting for replies."""
+
+
+class Budget(Allowance):
+    """What the model may use in total, and how long the engine waits for it."""
+
+    max_usd: float = Field(default=5.0, gt=0)
+    turn: Allowance = Allowance()
+    """For one turn (an iteration, or a block's end)."""
+    first_wait_s: float = Field(default=60.0, gt=0)
+    """Pause after the service could not be asked; each further one is twice as long."""
+    longest_wait_s: float = Field(default=1800.0, gt=0)
+    max_wait_h: float = Field(default=8.0, gt=0)
+    """Pauses in a row, together, after which a person is needed."""
+
+
 class Settled(Record):
     """What exploration.yaml says of a key that the instruction leaves unclear; it wins over the instruction."""
 
@@ -117,6 +175,8 @@ class Exploration(Record):
     """A system of trainers/schema.json."""
     scientist: Literal["offline", "claude"] | None = None
     """Null: `claude` when a key is set, else `offline`."""
+    model: ModelSettings = ModelSettings()
+    budget: Budget = Budget()
     primary: str | None = None
     """Metric that ranks nodes, when the instruction does not say it."""
     classes: dict[str, str] | None = None
@@ -159,7 +219,7 @@ class Exploration(Record):
     @field_validator(*NOT_YET)
     @classmethod
     def _honoured(cls, value: Any, info: ValidationInfo) -> Any:
-        if value != cls.model_fields[str(info.field_name)].default and value != "offline":
+        if value != cls.model_fields[str(info.field_name)].default:
             raise ValueError("nothing honours this setting yet, so it is refused; leave the field out")
         return value
 

@@ -18,6 +18,8 @@ from orchestrator.core.events import (
     Amended,
     Event,
     Human,
+    LlmReserved,
+    LlmSettled,
     Opened,
     Refused,
     RegimeReady,
@@ -25,6 +27,7 @@ from orchestrator.core.events import (
     RunReserved,
     Session,
     Turned,
+    Waiting,
 )
 from orchestrator.core.records import (
     RETRIED,
@@ -121,6 +124,15 @@ class Node:
 
 
 @dataclass
+class Call:
+    """One request to a language model."""
+
+    reserved: LlmReserved
+    settled: LlmSettled | None = None
+    wait: Waiting | None = None
+
+
+@dataclass
 class State:
     """The fold. Read it freely; change it only through `apply`."""
 
@@ -150,6 +162,8 @@ class State:
     """Block -> its iterations beyond `n_iter_block`: replicates in slots that would have stood idle at its end."""
     principles: tuple[Principle, ...] = ()
     refusals: list[Refused] = field(default_factory=list)
+    calls: dict[int, Call] = field(default_factory=dict)
+    """Requests to the language model, by number."""
     alarms: list[Alarm] = field(default_factory=list)
     notes: list[Human] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
@@ -194,6 +208,8 @@ class State:
                 case RunEnded():
                     attempt = self._attempt(body.iteration, body.attempt)
                     self.iterations[body.iteration].end(attempt, body, event.seq)
+                case LlmReserved() | LlmSettled() | Waiting():
+                    self._call(body)
                 case RegimeReady() | Refused() | Alarm() | Human():
                     self._list(body)
             self.seen.add(body.key)
@@ -214,6 +230,16 @@ class State:
                 self.alarms.append(body)
             case Human():
                 self.notes.append(body)
+
+    def _call(self, body: LlmReserved | LlmSettled | Waiting) -> None:
+        if isinstance(body, LlmReserved):
+            self.calls[body.call] = Call(body)
+        elif body.call not in self.calls:
+            raise ValueError(f"request {body.call} was never reserved")
+        elif isinstance(body, LlmSettled):
+            self.calls[body.call].settled = body
+        else:
+            self.calls[body.call].wait = body
 
     def _iteration(self, number: int) -> Iteration:
         if number not in self.iterations:

@@ -24,6 +24,7 @@ from orchestrator.core.scene import Scene
 from orchestrator.core.state import State
 from orchestrator.core.strategy import Trigger
 from orchestrator.core.strategy_kinds import kind_of
+from orchestrator.ports import Office
 from orchestrator.scientist import learned, policy, roles
 from orchestrator.scientist.actions import ACTIONS, COSTLY
 from orchestrator.scientist.boundary import boundary
@@ -41,6 +42,9 @@ class OfflineScientist:
     """Deterministic policy behind the `Scientist` port."""
 
     name = "offline"
+
+    def attach(self, office: Office) -> None:
+        """Need nothing of it."""
 
     def propose(self, state: State, n: int) -> Turn:
         """Return what the finished runs show and `n` new proposals (fewer when nothing untried is left)."""

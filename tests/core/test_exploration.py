@@ -25,7 +25,7 @@ def test_defaults():
         ({"roles": ["boss"]}, "roles"),
         ({"code": "on"}, "code"),
         ({"launcher": "ray"}, "launcher"),
-        ({"scientist": "claude"}, "scientist.*nothing honours"),
+        ({"scientist": "gpt"}, "scientist.*'offline' or 'claude'"),
         ({"keep": "best"}, "keep.*nothing honours"),
         ({"stop": {"until": "tomorrow"}}, "stop.until"),
         ({"keep": "best"}, "keep.*nothing honours"),
