@@ -17,7 +17,7 @@ import time
 from datetime import UTC, datetime
 
 from orchestrator import __version__
-from orchestrator.core import boundary, configs, mutation, slots, stopping
+from orchestrator.core import configs, slots, stopping, turns
 from orchestrator.core.events import Opened, Refused, Session, Turned
 from orchestrator.core.records import Turn
 from orchestrator.core.state import State
@@ -277,19 +277,13 @@ class Explorer:
         while refused < REPAIRS:
             turn = scientist.propose(state, n)
             try:
-                return self._check(turn, n)
+                turns.check(state, turn, n)
+                return turn
             except RefusedError as error:
                 refused += 1
                 self.board.append(Refused(turn=number, attempt=refused, scientist=scientist.name, reason=str(error)))
-        return self._check(OfflineScientist().propose(state, n), n)
-
-    def _check(self, turn: Turn, n: int) -> Turn:
-        if len(turn.proposals) > n:
-            raise RefusedError(f"{len(turn.proposals)} proposals refused: {n} slot(s) are free")
-        boundary.check(self.state, turn)
-        slots.check(self.state, turn)
-        for i, proposal in enumerate(turn.proposals):
-            mutation.check(self.state, proposal, turn.proposals[:i])
+        turn = OfflineScientist().propose(state, n)
+        turns.check(state, turn, n)
         return turn
 
 
