@@ -150,6 +150,27 @@ class Paths:
     def best(self) -> Path:
         return self.out / "best.yaml"
 
+    @property
+    def prompts(self) -> Path:
+        """What was said to the language model and what came back, one file a request."""
+        return self.out / "prompts"
+
+    def prompt(self, number: int) -> Path:
+        return self.prompts / f"{number:04d}.json"
+
+    @property
+    def blobs(self) -> Path:
+        """Texts and pictures that several prompts share, named by their sha256."""
+        return self.out / "blobs"
+
+    def shown(self, sha256: str) -> Path:
+        """Which blob a plot (by the sha256 of its file) is shown as."""
+        return self.blobs / f"{sha256}.json"
+
+    def compiled(self, number: int) -> Path:
+        """The person's three files as they were compiled after `number` amendments."""
+        return self.out / ".inputs" / str(number)
+
     def block(self, number: int) -> Path:
         """Snapshot of an ended block."""
         return self.out / "blocks" / f"{number:03d}"

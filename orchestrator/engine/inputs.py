@@ -31,7 +31,7 @@ class Inputs:
     """The three files of one exploration, as last compiled."""
 
     def __init__(self, setup: Setup) -> None:
-        self._shadows = setup.paths.out / ".inputs"
+        self._paths = setup.paths
         self._seen: dict[str, str] | None = None
         self._refused: dict[str, str] | None = None
         self._why = ""
@@ -77,14 +77,14 @@ class Inputs:
         return found, event
 
     def _keep(self, texts: dict[str, str], number: int) -> None:
-        folder = self._shadows / str(number)
+        folder = self._paths.compiled(number)
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             atomic.write_if_changed(folder / name, text)
         self._seen = texts
 
     def _kept(self, number: int) -> dict[str, str]:
-        paths = [self._shadows / str(number) / name for name in ("instruction.md", "config.yaml", "exploration.yaml")]
+        paths = [self._paths.compiled(number) / name for name in ("instruction.md", "config.yaml", "exploration.yaml")]
         return {p.name: opening.read_text(p) for p in paths} if all(p.is_file() for p in paths) else {}
 
 

@@ -89,11 +89,17 @@ def state_of(paths: Paths) -> State:
     return fold(sealed_contract(paths), journal.read(paths.journal))
 
 
+def contract_text(state: State) -> str:
+    """Return contract.yaml: the contract in force, as it was sealed."""
+    rules = state.amendments[-1][1] if state.amendments else state.opened
+    sealed = rules.contract if rules is not None else {}
+    return CONTRACT_HEAD + yaml_edit.dump(sealed or state.contract.model_dump(mode="json"))
+
+
 def write_sealed(paths: Paths, state: State) -> None:
     """Write the views of the rules in force (contract.yaml, instruction.md) and, once, notes.md."""
     assert state.opened is not None
-    rules = state.amendments[-1][1] if state.amendments else state.opened
-    atomic.write_if_changed(paths.contract, CONTRACT_HEAD + yaml_edit.dump(rules.contract))
+    atomic.write_if_changed(paths.contract, contract_text(state))
     atomic.write_if_changed(paths.instruction, strategy_table.in_force(state))
     if not paths.notes.exists():
         atomic.write_text(paths.notes, NOTES)

@@ -7,12 +7,15 @@ that matters; a second supervisor is turned away by the claim. Supervisors also 
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import stat
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import ValidationError
 
@@ -116,18 +119,18 @@ def exit_record(run_dir: Path) -> ExitRecord | None:
         return None
 
 
-def read_file(path: Path, limit: int, *, root: Path | None = None) -> bytes:
-    """Return the content of a file that an untrusted program wrote.
+@contextlib.contextmanager
+def open_file(path: Path, *, root: Path | None = None) -> Iterator[BinaryIO]:
+    """Yield a file that an untrusted program wrote, opened for reading.
 
     Args:
         path: The file.
-        limit: Largest size in bytes.
         root: Folder above `path` that is trusted; no component below it may be a link. Default: two levels up, so that
             neither the file nor its folder may be one.
 
     Raises:
         FileNotFoundError: There is no such file.
-        UntrustedFileError: It is a link, or reached through one, or no regular file, or too large.
+        UntrustedFileError: It is a link, or reached through one, or no regular file.
     """
     root = path.parent.parent if root is None else root
     *folders, name = path.relative_to(root).parts
@@ -145,9 +148,20 @@ def read_file(path: Path, limit: int, *, root: Path | None = None) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise UntrustedFileError(f"{path}: expected a regular file")
         with os.fdopen(descriptor, "rb", closefd=False) as file:
-            content = file.read(limit + 1)
+            yield file
     finally:
         os.close(descriptor)
+
+
+def read_file(path: Path, limit: int, *, root: Path | None = None) -> bytes:
+    """Return the content of a file that an untrusted program wrote; `path` and `root` as for `open_file`.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        UntrustedFileError: It is a link, or reached through one, or no regular file, or larger than `limit` bytes.
+    """
+    with open_file(path, root=root) as file:
+        content = file.read(limit + 1)
     if len(content) > limit:
         raise UntrustedFileError(f"{path}: expected at most {limit} bytes, found more")
     return content
