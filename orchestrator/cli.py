@@ -261,8 +261,8 @@ def _scientist(setup: Setup, arguments: argparse.Namespace) -> Scientist:
         return OfflineScientist()
     if found is None:
         raise errors.UserError(
-            "the scientist `claude` needs a key: set ANTHROPIC_API_KEY (and ANTHROPIC_BASE_URL for a server of your own), "
-            "or run with SCIENTIST=offline"
+            "the scientist `claude` needs a key: set ANTHROPIC_API_KEY (and ANTHROPIC_BASE_URL for a server of your "
+            "own), or run with SCIENTIST=offline"
         )
     from orchestrator.scientist.claude import ClaudeScientist
 

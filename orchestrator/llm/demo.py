@@ -40,6 +40,7 @@ class DemoScript:
     def __init__(self, changes: tuple[tuple[str, Any], ...] = CHANGES) -> None:
         self._changes = changes
         self._next = 0
+        self._beside = 0
         self._calls = 0
 
     def __call__(self, body: dict[str, Any], number: int) -> Says:
@@ -97,15 +98,13 @@ class DemoScript:
         """Return the change beside the block's first run: that one is the baseline."""
         if not task.finished and slot == task.slots[0] and task.begins:
             return []
-        key, value = next(c for c in self._changes[1:] if c[0] != "replicate" and c not in self._rooted)
-        self._rooted.append((key, value))
+        self._beside += 1
+        key, value = [c for c in self._changes[1:] if c[0] != "replicate"][self._beside - 1]
         return [("set_hyperparameter", {"slot": slot, "key": key, "value": value})]
 
-    @property
-    def _rooted(self) -> list[tuple[str, Any]]:
-        return self.__dict__.setdefault("_beside", [])
-
     def _mend(self, task: _Task) -> list[tuple[str, dict[str, Any]]]:
+        if task.ends:
+            return self._end(task)
         return [call for slot in task.slots for call in self._plan(task, slot)] or [self._submit(task)]
 
     def _end(self, task: _Task) -> list[tuple[str, dict[str, Any]]]:
@@ -113,7 +112,7 @@ class DemoScript:
             "op": "change",
             "strategy": "exploit",
             "condition": "Default",
-            "action": f"Highest UCB node; the step size first (block {task.ends})",
+            "action": f"Small step from the node with the best UCB; the step size first (block {task.ends})",
             "reason": "the step size moved the primary metric most",
         }
         end = {
