@@ -237,9 +237,11 @@ class AnthropicModel:
 
     def _lost(self, error: Exception, *, begun: bool) -> ModelUnavailableError:
         """Return the error for an exchange without a usable answer."""
+        import anthropic
         import httpx2
 
-        cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        wrapped = isinstance(error, anthropic.APIConnectionError) and isinstance(error.__cause__, Exception)
+        cause = error.__cause__ if wrapped else error
         sent = begun or isinstance(cause, httpx2.ReadTimeout | httpx2.ReadError | httpx2.RemoteProtocolError)
         if isinstance(cause, httpx2.ReadTimeout):
             what = f"the model service sent nothing for {self.times.silence_s:g} s"
