@@ -15,7 +15,7 @@ $(error nothing reads $(filter-out $(KNOWN) -%,$(GIVEN)); known are $(KNOWN))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup new report confirm explore resume status lint test test-science bench parity check format schema clean need-exp
+.PHONY: help setup new report confirm replay demo explore resume status lint test test-science bench parity check format schema clean need-exp
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -48,6 +48,12 @@ report: need-exp $(STAMP) ## write report.html, self-contained: tree, metric, pl
 
 confirm: need-exp $(STAMP) ## train the best again on N fresh seeds and N fresh draws, is it real?: EXP= [N=3]
 	@$(BIN)/python -m orchestrator confirm $(call QUOTE,$(EXP)) $(call QUOTE,$(N),--runs) $(call QUOTE,$(ROOT),--root)
+
+replay: need-exp $(STAMP) ## go through every turn again from recorded replies, no key: are the prompts the same?: EXP=
+	@$(BIN)/python -m orchestrator replay $(call QUOTE,$(EXP)) $(call QUOTE,$(ROOT),--root)
+
+demo: $(STAMP) ## two short blocks with a scripted model on this machine: what a Claude-driven run looks like
+	@$(BIN)/python -m orchestrator demo $(call QUOTE,$(ROOT),--root)
 
 new: need-exp $(STAMP) ## make an exploration from another one: EXP=mine FROM=sparse_gnn
 	@$(BIN)/python -m orchestrator new $(call QUOTE,$(EXP)) $(call QUOTE,$(FROM),--from)

@@ -75,6 +75,10 @@ def parser() -> argparse.ArgumentParser:
     _common(confirm)
     confirm.add_argument("--runs", type=_count, default=3, metavar="N", help="seeds, and draws, to try (default: 3)")
     confirm.set_defaults(slots=None)
+    replay = commands.add_parser("replay", help="go through every turn again from recorded replies: same prompts?")
+    _common(replay)
+    demo = commands.add_parser("demo", help="a short exploration against scripted replies of a model on this machine")
+    demo.add_argument("--root", type=Path, help="folder for the output (default: a new temporary folder)")
     new = commands.add_parser("new", help="make a new exploration from an existing one")
     new.add_argument("name", help="name of the new exploration")
     new.add_argument("--from", dest="origin", default="sparse_gnn", metavar="EXP", help="the one to copy")
@@ -324,6 +328,43 @@ def report(arguments: argparse.Namespace) -> int:
     return errors.EXIT_DONE
 
 
+def replay(arguments: argparse.Namespace) -> int:
+    """Go through every turn again, from recorded replies and recorded runs, without a key."""
+    from orchestrator.engine import opening
+    from orchestrator.engine.replay import replay as again
+    from orchestrator.engine.sealing import state_of
+    from orchestrator.store import journal
+
+    paths = opening.paths_of(arguments.home, arguments.name, arguments.root)
+    state_of(paths)
+    setup = opening.load(arguments.home, arguments.name, opening.Wishes(root=arguments.root))
+    found = again(setup, journal.read(paths.journal), print)
+    print(f"{found.turns} turns are the same, {found.asked} of them of the model with {found.replies} replies")
+    return errors.EXIT_DONE
+
+
+def demo(arguments: argparse.Namespace) -> int:
+    """Run two blocks of the example `ridge_numpy` against a Messages API server on this machine."""
+    import tempfile
+
+    from orchestrator.llm.demo import DemoScript
+    from orchestrator.llm.loopback import LoopbackServer
+
+    root = arguments.root or Path(tempfile.mkdtemp(prefix="orchestrator-demo-"))
+    print(
+        "demo: the replies are scripted by a few rules (orchestrator/llm/demo.py); no model is asked, nothing is paid"
+    )
+    with LoopbackServer(DemoScript()) as server:
+        os.environ.update(
+            {"ANTHROPIC_API_KEY": "demo", "ANTHROPIC_BASE_URL": server.url, "ORCHESTRATOR_MODEL_HOSTS": "loopback"}
+        )
+        words = ["explore", "ridge_numpy", "--iterations", "12", "--slots", "2", "--scientist", "claude"]
+        run = parser().parse_args(["--home", str(arguments.home), *words, "--root", str(root)])
+        code = explore(run)
+    print("the costs above are what the scripted tokens would cost; the conversations: prompts/ beside memory.md")
+    return code
+
+
 def new(arguments: argparse.Namespace) -> int:
     """Make a new exploration from an existing one."""
     from orchestrator.engine.creation import create
@@ -341,6 +382,8 @@ _COMMANDS = {
     "report": report,
     "confirm": confirm,
     "lint": lint,
+    "replay": replay,
+    "demo": demo,
     "new": new,
 }
 
