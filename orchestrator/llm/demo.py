@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from orchestrator.core.dialogue import Block
 from orchestrator.llm.answers import Says
 
 CHANGES: tuple[tuple[str, Any], ...] = (
-    ("learning_rate", 5.0),  # out of range: the refusal names the bounds
     ("learning_rate", 1.0e-2),
     ("batch_size", 64),
     ("coeff_L2", 1.0e-2),
@@ -31,83 +31,76 @@ CHANGES: tuple[tuple[str, Any], ...] = (
     ("learning_rate", 5.0e-2),
     ("coeff_L2", 3.0e-2),
 )
-"""Tried in this order; what is refused is passed over."""
+"""Iteration 2 makes the first of these, and so on; after a refusal a later one is tried."""
+OUT_OF_RANGE = {3: ("learning_rate", 5.0)}
+"""Iteration -> what is tried first there, to show a refusal."""
+Calls = list[tuple[str, dict[str, Any]]]
 
 
 class DemoScript:
-    """Answers one request after another; remembers only how far down the list it is."""
+    """Answers requests; a function of the request alone, so that a conversation can be gone through again."""
 
-    def __init__(self, changes: tuple[tuple[str, Any], ...] = CHANGES) -> None:
-        self._changes = changes
-        self._next = 0
-        self._beside = 0
-        self._calls = 0
+    def __init__(
+        self,
+        changes: tuple[tuple[str, Any], ...] = CHANGES,
+        wrong: Mapping[int, tuple[str, Any]] = OUT_OF_RANGE,
+        parameter: str = "learning_rate",
+    ) -> None:
+        self._changes, self._wrong, self._parameter = changes, wrong, parameter
 
     def __call__(self, body: dict[str, Any], number: int) -> Says:
         """Return the reply to a request of the Messages API."""
         task = _Task(body)
-        said = sum(m["role"] == "assistant" for m in body["messages"])
-        if said == 0:
-            return self._says("I read the working memory and the facts of this turn first.", self._look(task))
-        if _refusal(body):
-            return self._says(f"That was refused: {_refusal(body)[:120]}", self._mend(task))
-        if said == 1:
-            return self._says("The log and the plot are read. Now the draft.", self._fill(task))
-        return self._says("The draft is complete.", [self._submit(task)])
+        if task.replies == 0:
+            return _says("I read the working memory and the facts of this turn first.", self._look(task))
+        if task.refusal:
+            return _says(f"That was refused: {task.refusal[:120]}", self._mend(task))
+        if task.replies == 1:
+            return _says("What I asked for is read. Now the draft.", self._fill(task))
+        return _says("The draft is complete.", [self._submit(task)])
 
-    def _says(self, text: str, calls: list[tuple[str, dict[str, Any]]]) -> Says:
-        blocks: list[Block] = [{"type": "thinking", "thinking": text}, {"type": "text", "text": text}]
-        for name, given in calls:
-            self._calls += 1
-            blocks.append({"type": "tool_use", "id": f"toolu_demo_{self._calls:04d}", "name": name, "input": given})
-        return Says(content=tuple(blocks), stop_reason="tool_use")
-
-    def _look(self, task: _Task) -> list[tuple[str, dict[str, Any]]]:
-        calls: list[tuple[str, dict[str, Any]]] = [("view_file", {"name": "memory.md"})]
+    def _look(self, task: _Task) -> Calls:
+        calls: Calls = [("view_file", {"name": "memory.md"})]
         for iteration in task.judged[-1:]:
             calls.append(("view_file", {"name": f"iter {iteration}"}))
             calls += [("view_plot", {"iteration": iteration, "plot": plot}) for plot in task.plots(iteration)[:1]]
         return calls
 
-    def _fill(self, task: _Task) -> list[tuple[str, dict[str, Any]]]:
-        calls: list[tuple[str, dict[str, Any]]] = []
-        for slot in task.slots:
-            calls += self._plan(task, slot)
-        section = "Hypothesis" if not task.judged else "Emerging Observations"
+    def _fill(self, task: _Task) -> Calls:
+        calls = [call for slot in task.slots for call in self._plan(task, slot)]
+        section = "Emerging Observations" if task.judged else "Hypothesis"
         lines = ["A step size that is too small leaves the fit unfinished."]
         calls.append(("write_memory_section", {"section": section, "lines": lines}))
+        if task.judged and not task.slots:
+            lines = ["Is the penalty needed at all?"]
+            calls.append(("write_memory_section", {"section": "Open Questions", "lines": lines}))
         if len(task.finished) >= 3:
             text = "The step size decides how far the fit gets within the budget"
             given = {"text": text, "support": task.finished[:3], "against": [], "replaces": task.principles}
             calls.append(("add_principle", given))
-        if task.ends:
-            calls += self._end(task)
-        return calls
+        return calls + (self._end(task) if task.ends else [])
 
-    def _plan(self, task: _Task, slot: int) -> list[tuple[str, dict[str, Any]]]:
-        if task.best is None:
-            return [("choose_parent", {"slot": slot, "parent": "root", "second_parent": None}), *self._root(task, slot)]
-        key, value = self._changes[self._next % len(self._changes)]
-        self._next += 1
-        if key == "replicate":
+    def _plan(self, task: _Task, slot: int) -> Calls:
+        iteration = task.slots[slot]
+        key, value = self._changes[(iteration - 2 + 4 * task.refusals) % len(self._changes)]
+        if iteration in self._wrong and not task.refusals:
+            key, value = self._wrong[iteration]
+        if task.best is None and task.begins and slot == min(task.slots):
+            return [("choose_parent", {"slot": slot, "parent": "root", "second_parent": None})]
+        if key == "replicate" and task.best is not None:
             return [("replicate", {"slot": slot, "node": task.best, "seed": "training"})]
-        chosen = {"slot": slot, "parent": task.best, "second_parent": None}
+        if key == "replicate":
+            key, value = self._changes[0]
+        parent: int | str = "root" if task.best is None else task.best
+        chosen = {"slot": slot, "parent": parent, "second_parent": None}
         return [("choose_parent", chosen), ("set_hyperparameter", {"slot": slot, "key": key, "value": value})]
 
-    def _root(self, task: _Task, slot: int) -> list[tuple[str, dict[str, Any]]]:
-        """Return the change beside the block's first run: that one is the baseline."""
-        if not task.finished and slot == task.slots[0] and task.begins:
-            return []
-        self._beside += 1
-        key, value = [c for c in self._changes[1:] if c[0] != "replicate"][self._beside - 1]
-        return [("set_hyperparameter", {"slot": slot, "key": key, "value": value})]
-
-    def _mend(self, task: _Task) -> list[tuple[str, dict[str, Any]]]:
+    def _mend(self, task: _Task) -> Calls:
         if task.ends:
             return self._end(task)
         return [call for slot in task.slots for call in self._plan(task, slot)] or [self._submit(task)]
 
-    def _end(self, task: _Task) -> list[tuple[str, dict[str, Any]]]:
+    def _end(self, task: _Task) -> Calls:
         row = {
             "op": "change",
             "strategy": "exploit",
@@ -117,9 +110,9 @@ class DemoScript:
         }
         end = {
             "summary": ["The step size decided most; the other keys moved little."],
-            "regime": "",
+            "regime": task.regime,
             "focus": "the step size again, then the penalty",
-            "focus_keys": ["learning_rate"],
+            "focus_keys": [self._parameter],
             "hypothesis": "a larger step size helps until the runs diverge",
         }
         return [("edit_strategy_row", row), ("end_block", end)]
@@ -161,16 +154,22 @@ class _Task:
         head = text.partition("## memory.md")[0]
         judge = re.search(r"Judge: iterations? ([\d, ]+)\.", head)
         self.judged = [int(n) for n in judge[1].split(",")] if judge else []
-        self.slots = [int(n) for n in re.findall(r"in slot (\d+)", head)]
+        found = re.findall(r"^Propose: iteration (\d+) .*in slot (\d+)", head, re.M)
+        self.slots = {int(slot): int(iteration) for iteration, slot in found}
         self.begins = "first run is its baseline" in head
         ends = re.search(r"Block (\d+) is complete", head)
         self.ends = int(ends[1]) if ends else 0
         history = text.partition("## History of this block")[2].partition("\n## ")[0]
         self.finished = [int(n) for n in re.findall(r"^\| (\d+) \|", history, re.M)]
-        scored = re.findall(r"^Node (\d+): UCB=\S+, .*?R2=([-\d.]+)", text, re.M)
-        self.best = max(scored, key=lambda s: float(s[1]), default=(None, ""))[0]
-        self.best = int(self.best) if self.best is not None else None
+        regimes = re.search(r"Declared regimes: ([^,;]+)", head)
+        self.regime = regimes[1] if regimes and not regimes[1].startswith("none") else ""
+        scored = re.findall(r"^Node (\d+): UCB=\S+, .*?R2=(-?\d[\d.]*)", text, re.M)
+        best = max(scored, key=lambda found: float(found[1]), default=None)
+        self.best = int(best[0]) if best else None
         self.principles = [int(n) for n in re.findall(r"^- P(\d+)", text, re.M)]
+        self.replies = sum(m["role"] == "assistant" for m in body["messages"])
+        self.refusal = _refused(body["messages"][-1])
+        self.refusals = sum(bool(_refused(m)) for m in body["messages"])
         self.asked = len(re.findall(r"^- .*: not acknowledged yet$", text, re.M))
 
     def plots(self, iteration: int) -> list[str]:
@@ -180,9 +179,15 @@ class _Task:
         return found[1].split(", ") if found else []
 
 
-def _refusal(body: dict[str, Any]) -> str:
-    """Return what the last message refuses, "" when it refuses nothing."""
-    content = body["messages"][-1]["content"]
+def _says(text: str, calls: Calls) -> Says:
+    blocks: list[Block] = [{"type": "thinking", "thinking": text}, {"type": "text", "text": text}]
+    blocks += [{"type": "tool_use", "name": name, "input": given} for name, given in calls]
+    return Says(content=tuple(blocks), stop_reason="tool_use")
+
+
+def _refused(message: dict[str, Any]) -> str:
+    """Return what a message refuses, "" when it refuses nothing."""
+    content = message["content"]
     for block in content if isinstance(content, list) else []:
         if block.get("is_error"):
             said = block.get("content")
