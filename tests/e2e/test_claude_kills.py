@@ -96,7 +96,7 @@ def test_resume_uses_what_had_arrived(uninterrupted, tmp_path, point, call, aske
 
 def test_killed_while_the_service_thinks(uninterrupted, tmp_path):
     """The request is out, no reply has come: it counts with all that was reserved, and that is said."""
-    whole, requests, micro_usd = uninterrupted
+    whole, requests, _ = uninterrupted
     home = claude.home(tmp_path, *OPTIONS)
     engine = []
 
@@ -121,7 +121,7 @@ def test_killed_while_the_service_thinks(uninterrupted, tmp_path):
 
 
 def test_killed_while_it_waits(uninterrupted, tmp_path):
-    whole, requests, micro_usd = uninterrupted
+    whole, _, micro_usd = uninterrupted
     home = claude.home(tmp_path, *OPTIONS)
 
     def script(body, number):
