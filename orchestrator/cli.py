@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from orchestrator.engine.confirm import Confirmation
     from orchestrator.engine.context import Adapters, Setup
     from orchestrator.engine.explorer import Explorer
+    from orchestrator.ports import Scientist
 
 SOURCE_ROOT = Path(__file__).resolve().parent.parent
 """Checkout that holds `explorations/`, `instructions/`, `models/` and `trainers/`."""
@@ -58,7 +59,9 @@ def parser() -> argparse.ArgumentParser:
         "--block", type=_count, metavar="N", help="start again from the end of block N; what came later is set aside"
     )
     for command in (explore, resume):
-        command.add_argument("--scientist", choices=("offline",), help="who decides (default: offline)")
+        command.add_argument(
+            "--scientist", choices=("offline", "claude"), help="who decides (default: claude when a key is set)"
+        )
         command.add_argument("--profile", help="profile of exploration.yaml (default: full with a GPU, else cpu)")
         command.add_argument("--slots", type=_count, help="runs in flight (default: exploration.yaml)")
         command.add_argument("--mode", choices=("batch", "refill"), help="how slots are filled (default: refill)")
@@ -216,7 +219,6 @@ def _adapters(setup: Setup, arguments: argparse.Namespace) -> Iterator[Adapters]
     from orchestrator.launch.leases import Leases
     from orchestrator.launch.local import LocalLauncher
     from orchestrator.launch.sandbox import best_level
-    from orchestrator.scientist.offline import OfflineScientist
 
     slots = arguments.slots or setup.spec.slots
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -229,7 +231,7 @@ def _adapters(setup: Setup, arguments: argparse.Namespace) -> Iterator[Adapters]
     with Leases(setup.paths.out) as leases:
         leased = leases.take(found, 1 if arguments.command == "confirm" else slots, setup.spec.share_gpus)
         yield Adapters(
-            scientist=OfflineScientist(),
+            scientist=_scientist(setup, arguments),
             launcher=LocalLauncher(),
             sandbox=level,
             slots=slots,
@@ -238,6 +240,37 @@ def _adapters(setup: Setup, arguments: argparse.Namespace) -> Iterator[Adapters]
             gpus=tuple(leased),
             holds=leases.files,
         )
+
+
+def _scientist(setup: Setup, arguments: argparse.Namespace) -> Scientist:
+    """Return who decides; says so. No ANTHROPIC_* variable is left in the environment after this.
+
+    Raises:
+        UserError: Claude is asked for and no key is set, or its price is not known.
+    """
+    from orchestrator.llm.anthropic import AnthropicModel, credentials
+    from orchestrator.scientist.offline import OfflineScientist
+
+    found = credentials(os.environ)
+    wanted = getattr(arguments, "scientist", None) or setup.spec.scientist
+    if arguments.command == "confirm":
+        return OfflineScientist()
+    if wanted == "offline" or (wanted is None and found is None):
+        if wanted is None:
+            print("scientist: offline (no ANTHROPIC_API_KEY is set); code edits: off")
+        return OfflineScientist()
+    if found is None:
+        raise errors.UserError(
+            "the scientist `claude` needs a key: set ANTHROPIC_API_KEY (and ANTHROPIC_BASE_URL for a server of your "
+            "own), or run with SCIENTIST=offline"
+        )
+    from orchestrator.scientist.claude import ClaudeScientist
+
+    named = {"name": found.model} if found.model else {}
+    settings = setup.spec.model.model_copy(update=named)
+    rates, model = settings.rates, AnthropicModel(found)
+    print(f"scientist: claude ({settings.name} at {model.host}, prices of {rates.date}); code edits: off")
+    return ClaudeScientist(model, settings, setup.spec.budget)
 
 
 @contextlib.contextmanager

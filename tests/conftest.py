@@ -11,6 +11,8 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 for name in [n for n in os.environ if n.startswith("ANTHROPIC_")]:
     del os.environ[name]
+# No adapter of a language model may be built for an address outside this machine (orchestrator.llm.keys).
+os.environ["ORCHESTRATOR_MODEL_HOSTS"] = "loopback"
 
 _connect = socket.socket.connect
 

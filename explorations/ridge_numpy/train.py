@@ -1,14 +1,19 @@
-"""A user's own trainer in 40 lines of numpy: find a hidden weight vector by gradient descent on noisy data.
+"""A user's own trainer in 50 lines of numpy: find a hidden weight vector by gradient descent on noisy data.
 
-Reads RUN_DIR/run.yaml, writes RUN_DIR/out/progress.jsonl while it runs and RUN_DIR/analysis.log at its end.
+Reads RUN_DIR/run.yaml, writes RUN_DIR/out/progress.jsonl while it runs, and at its end RUN_DIR/plots/weights.png and,
+last, RUN_DIR/analysis.log.
 """
 
 import json
 import sys
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 import yaml
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt  # noqa: E402 (the backend comes first)
 
 run = Path(sys.argv[1])
 order = yaml.load((run / "run.yaml").read_text(), Loader=yaml.SafeLoader)  # noqa: S506, TID251 (written by the engine)
@@ -35,4 +40,12 @@ with open(run / "out" / "progress.jsonl", "a") as progress:
 
 heldout = 1 - np.sum((x[n:] @ w - y[n:]) ** 2) / np.sum((y[n:] - y[n:].mean()) ** 2)
 weights = 1 - np.sum((w - truth) ** 2) / np.sum((truth - truth.mean()) ** 2)
+
+figure, axes = plt.subplots(figsize=(4, 4), layout="constrained")
+axes.axline((0, 0), slope=1, color="black", linestyle="--", linewidth=1, label="true")
+axes.scatter(truth, w, s=12, label="learned")
+axes.set(xlabel="true weight", ylabel="learned weight", title=f"weights_R2 {weights:.4f}")
+axes.legend()
+(run / "plots").mkdir(exist_ok=True)
+figure.savefig(run / "plots" / "weights.png", dpi=100)
 (run / "analysis.log").write_text(f"weights_R2: {weights:.4f}\nheldout_R2: {heldout:.4f}\n")

@@ -35,9 +35,8 @@ def check(state: State, turn: Turn) -> None:
         raise RefusedError(f"proposals refused: block {closing} ends in this turn; the next turn begins block +1")
     if said.block != closing:
         raise RefusedError(f"end of block {said.block} refused: the complete block is {closing}")
-    _check_words(said)
-    _check_regime(state, said)
-    _check_rules(state, said.rules)
+    check_end(state, said)
+    check_rules(state, said.rules)
 
 
 def _check_within(state: State, turn: Turn) -> None:
@@ -51,15 +50,13 @@ def _check_within(state: State, turn: Turn) -> None:
             )
 
 
-def _check_words(said: Boundary) -> None:
+def check_end(state: State, said: Boundary) -> None:
+    """Raise RefusedError unless a block's end has its words, and the next block's regime and keys exist."""
     if not 1 <= len(said.summary) <= MAX_SUMMARY_LINES:
         raise RefusedError(f"a summary of {len(said.summary)} lines refused: 1 to {MAX_SUMMARY_LINES} lines")
     for name in ("focus", "hypothesis"):
         if not getattr(said, name).strip():
             raise RefusedError(f"an empty {name} refused: say it in one line")
-
-
-def _check_regime(state: State, said: Boundary) -> None:
     names = [r.name for r in state.contract.regimes]
     if names and said.regime not in names:
         raise RefusedError(f"regime {said.regime!r} refused: declared are {', '.join(names)} (exploration.yaml)")
@@ -71,7 +68,8 @@ def _check_regime(state: State, said: Boundary) -> None:
             raise RefusedError(f"focus key {key} refused: no such key; nearest: {', '.join(near) or 'none'}")
 
 
-def _check_rules(state: State, edits: tuple[RuleEdit, ...]) -> None:
+def check_rules(state: State, edits: tuple[RuleEdit, ...]) -> None:
+    """Raise RefusedError unless the edits of one block's end fit the strategy table, in their order."""
     rows = {row.name for row in state.strategies}
     for edit in edits:
         if not edit.reason.strip():

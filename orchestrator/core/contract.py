@@ -178,6 +178,8 @@ class Contract(Record):
     """(label, metric) of the `Metrics:` line, in order."""
     log_activity: tuple[tuple[str, str], ...] = ()
     """(label, metric) of the `Activity:` line, in order."""
+    log_visual: tuple[str, ...] = ()
+    """Labels of the `Visual:` line: what the scientist must have seen in each run's plots."""
     memory_cap_lines: int = Field(default=500, ge=50)
     principle_support: int = Field(default=3, ge=1)
     """Iterations that must support a principle before it is established."""

@@ -92,6 +92,16 @@ class Proposal(Record):
     """A replicate beyond the block's length, in a slot that would stand idle until the block's last runs end."""
 
 
+class Visual(Record):
+    """What the scientist saw in one plot."""
+
+    label: str
+    """Of the instruction's `Visual:` line (`MLP_sub`), or a word of the scientist's own."""
+    plot: str
+    """Below the run's folder: `plots/loss.png`."""
+    text: str
+
+
 class Reflection(Record):
     """What the scientist says about a finished iteration."""
 
@@ -99,6 +109,8 @@ class Reflection(Record):
     observation: str
     next_parent: int | None
     """Node that the scientist would extend next; null is root."""
+    visual: tuple[Visual, ...] = ()
+    """Of plots that were viewed."""
 
 
 class Principle(Record):
@@ -149,10 +161,16 @@ class Turn(Record):
     asked: int | None = None
     """Proposals that it was asked for at most; null in journals from before slots."""
     scientist: str
+    instead: str = ""
+    """Why this scientist decided in place of the one that was asked first; "" when it was the one."""
     reflections: tuple[Reflection, ...] = ()
     proposals: tuple[Proposal, ...] = ()
     emerging: tuple[str, ...] = ()
     """New content of memory.md's last section."""
+    questions: tuple[str, ...] | None = None
+    """The scientist's open questions, all of them; null leaves them as they are."""
+    hypothesis: str = ""
+    """Of the block in progress, in place of what was said before; "" leaves it."""
     principles: tuple[Principle, ...] = ()
     """All that hold now, in place of those of earlier turns; empty leaves them."""
     acknowledged: tuple[str, ...] = ()

@@ -161,6 +161,10 @@ class State:
     fillers: dict[int, int] = field(default_factory=dict)
     """Block -> its iterations beyond `n_iter_block`: replicates in slots that would have stood idle at its end."""
     principles: tuple[Principle, ...] = ()
+    questions: tuple[str, ...] = ()
+    """The scientist's own."""
+    hypotheses: dict[int, str] = field(default_factory=dict)
+    """Block -> what the scientist expects of it, said within the block."""
     refusals: list[Refused] = field(default_factory=list)
     calls: dict[int, Call] = field(default_factory=dict)
     """Requests to the language model, by number."""
@@ -268,6 +272,8 @@ class State:
         self.amendments.append((seq, body))
 
     def _turn(self, turn: Turn, seq: int) -> None:
+        if turn.hypothesis:
+            self.hypotheses[self.block] = turn.hypothesis
         for proposal in turn.proposals:
             self._propose(proposal, turn.turn, seq)
         for reflection in turn.reflections:
@@ -279,6 +285,7 @@ class State:
             self.boundary_seq[turn.boundary.block] = seq
             self.boundary_rules[turn.boundary.block] = self.contract
         self.principles = turn.principles or self.principles
+        self.questions = self.questions if turn.questions is None else turn.questions
         self.turns.append(turn)
 
     def _propose(self, proposal: Proposal, turn: int, seq: int) -> None:

@@ -17,24 +17,25 @@ import time
 from datetime import UTC, datetime
 
 from orchestrator import __version__
-from orchestrator.core import boundary, configs, mutation, slots, stopping
-from orchestrator.core.events import Opened, Refused, Session, Turned
+from orchestrator.core import configs, slots, stopping, turns
+from orchestrator.core.contract import Contract
+from orchestrator.core.events import Amended, Human, Opened, Refused, Session, Turned
 from orchestrator.core.records import Turn
-from orchestrator.core.state import State
+from orchestrator.core.state import State, fold
 from orchestrator.engine import regimes, snapshots
 from orchestrator.engine.board import Board
 from orchestrator.engine.context import Adapters, Live, Observer, Setup
 from orchestrator.engine.inputs import Inputs
+from orchestrator.engine.office import EngineOffice
 from orchestrator.engine.publish import Views
 from orchestrator.engine.runs import POLL_S, Runs
 from orchestrator.engine.sealing import code_in_use
 from orchestrator.errors import EXIT_DONE, EXIT_STOPPED, JournalError, NeedsPersonError, RefusedError, UserError
+from orchestrator.scientist.claude import StoppedError
 from orchestrator.scientist.offline import OfflineScientist
 from orchestrator.store import atomic
 from orchestrator.store.journal import Journal
 
-REPAIRS = 3
-"""Turns that may be refused before the offline scientist steps in."""
 CRASH_LOOP = 3
 """Consecutive failures with one cause over different configs that stop the exploration."""
 WORTH_FILLING = 0.5
@@ -51,6 +52,8 @@ class Explorer:
         self._inputs = Inputs(setup)
         self._paused = ""
         """Why nothing new is proposed: an input file that cannot be compiled."""
+        self._halted = ""
+        """Why a person is needed once the runs in flight have ended: the scientist cannot be asked."""
 
     @property
     def state(self) -> State:
@@ -87,6 +90,8 @@ class Explorer:
                     self._runs.wait()
 
     def _step(self) -> int | None:
+        if self._halted:
+            return None if any(self.board.flying()) else self._runs.alarm("scientist", self._halted)
         for step in (self._guard, self._turn, self._runs.launch):
             code = step()
             if code is not None:
@@ -118,6 +123,7 @@ class Explorer:
             )
         )
         self._runs.reap()
+        adapters.scientist.attach(EngineOffice(board))
         self._publish()
 
     def _publish(self) -> None:
@@ -178,7 +184,13 @@ class Explorer:
             code = self._draws()
             if code is not None or self.board.stopping:
                 return code
-        turn = self._accepted(n)
+        try:
+            turn = self._accepted(n)
+        except StoppedError:
+            return None
+        except NeedsPersonError as error:
+            self._halted = str(error)
+            return None
         if turn.proposals or turn.reflections or turn.boundary or not state.open_iterations:
             self.board.append(Turned(turn=turn))
         if n and not turn.proposals and not state.open_iterations:
@@ -271,26 +283,40 @@ class Explorer:
         )
 
     def _accepted(self, n: int) -> Turn:
+        """Return the scientist's turn; the offline scientist's when it breaks a rule."""
         state, scientist = self.state, self.board.adapters.scientist
-        number = len(state.turns) + 1
-        refused = sum(r.turn == number for r in state.refusals)
-        while refused < REPAIRS:
-            turn = scientist.propose(state, n)
-            try:
-                return self._check(turn, n)
-            except RefusedError as error:
-                refused += 1
-                self.board.append(Refused(turn=number, attempt=refused, scientist=scientist.name, reason=str(error)))
-        return self._check(OfflineScientist().propose(state, n), n)
-
-    def _check(self, turn: Turn, n: int) -> Turn:
-        if len(turn.proposals) > n:
-            raise RefusedError(f"{len(turn.proposals)} proposals refused: {n} slot(s) are free")
-        boundary.check(self.state, turn)
-        slots.check(self.state, turn)
-        for i, proposal in enumerate(turn.proposals):
-            mutation.check(self.state, proposal, turn.proposals[:i])
+        seen, asked = self._seen(n)
+        turn = scientist.propose(seen, asked)
+        try:
+            turns.check(state, turn, max(n, asked))
+            return turn
+        except RefusedError as error:
+            number = len(state.turns) + 1
+            attempt = 1 + sum(r.turn == number for r in state.refusals)
+            refused = Refused(turn=number, attempt=attempt, scientist=scientist.name, reason=str(error))
+            self.board.append(refused)
+        turn = OfflineScientist().propose(state, n).model_copy(update={"instead": f"refused: {refused.reason}"})
+        turns.check(state, turn, n)
         return turn
+
+    def _seen(self, n: int) -> tuple[State, int]:
+        """Return what the scientist sees and how many proposals it is asked for.
+
+        A conversation that an earlier engine left open goes on from the prefix that it saw, so that the replies that
+        were paid for are used; unless a person has changed something since.
+        """
+        state, journal = self.state, self.board.journal
+        number = len(state.turns) + 1
+        open_calls = [c.reserved for c in state.calls.values() if c.reserved.turn == number]
+        if not open_calls or self.board.adapters.scientist.name == OfflineScientist.name:
+            return state, n
+        last = open_calls[-1]
+        if any(isinstance(e.body, Amended | Human) for e in journal.events[last.based_on :]):
+            self.board.observer.say(f"turn {number} is asked anew: what it was asked about has changed since")
+            return state, n
+        assert state.opened is not None
+        opened = Contract.model_validate(state.opened.contract)
+        return fold(opened, journal.events[: last.based_on]), last.asked
 
 
 def _share(run: Live) -> float:

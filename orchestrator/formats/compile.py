@@ -66,6 +66,7 @@ def compile_all(
         "log_config": tuple(k for label, k in judging.labelled(work, draft.log_config, "key")),
         "log_metrics": judging.labelled(work, draft.log_metrics, "metric"),
         "log_activity": judging.labelled(work, draft.log_activity, "metric"),
+        "log_visual": draft.log_visual.labels,
         "spread": spread.spread(work, keys, start),
         "block_focus": key_rules.focus(work),
         "max_changes": draft.max_changes[0] if draft.max_changes else 1,

@@ -230,6 +230,7 @@ class InstructionDraft(Record):
     log_config: Labels = Labels()
     log_metrics: Labels = Labels()
     log_activity: Labels = Labels()
+    log_visual: Labels = Labels()
     log_form: LineOf | None = None
     memory_headings: tuple[LineOf, ...] = ()
     memory_cap: tuple[int, int] | None = None

@@ -77,6 +77,9 @@ def render(state: State, it: Iteration) -> str:
     if said:
         lines.append(f"Degeneracy: {said}")
     lines += [f"Marked: {mark}" for mark in final.marks]
+    instead = state.turns[it.turn - 1].instead
+    if instead:
+        lines.append(f"Marked: proposed by the {state.turns[it.turn - 1].scientist} scientist: {instead}")
     if final.outcome != "ok":
         lines.append(f"Outcome: {final.outcome}: {' '.join(final.sentence.split())}")
     idle = idle_text(contract, final)
@@ -87,6 +90,9 @@ def render(state: State, it: Iteration) -> str:
         f"Parent rule: {proposal.parent_rule}",
         f"Hypothesis: {proposal.hypothesis}",
     ]
+    if it.reflection and it.reflection.visual:
+        seen = (f"{v.label}=[{v.text}] ({v.plot})" for v in it.reflection.visual)
+        lines.append(f"Visual: {', '.join(seen)}")
     if it.reflection:
         nxt = "root" if it.reflection.next_parent is None else it.reflection.next_parent
         lines += [f"Observation: {it.reflection.observation}", f"Next: parent={nxt}"]

@@ -60,7 +60,7 @@ def read_instruction(text: str, source: str) -> InstructionDraft:
         "gap": sections.gap(main, notes),
         "files": sections.files(main, notes),
         "log_form": form,
-        **{f"log_{k}": labels.get(k, Labels()) for k in ("config", "metrics", "activity")},
+        **{f"log_{k}": labels.get(k, Labels()) for k in ("config", "metrics", "activity", "visual")},
         "memory_headings": sections.memory(memory),
         "memory_cap": sections.first_number(main, "cap", notes),
         "principle_support": sections.first_number(parsed, "support", notes),

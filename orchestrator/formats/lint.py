@@ -83,6 +83,8 @@ def _from_contract(contract: Contract) -> Iterator[str]:
     yield f"          Metrics: {', '.join(f'{a}={b}' for a, b in contract.log_metrics)}"
     if contract.log_activity:
         yield f"          Activity: {', '.join(f'{a}={b}' for a, b in contract.log_activity)}"
+    if contract.log_visual:
+        yield f"          Visual (of plots that were viewed): {', '.join(contract.log_visual)}"
     yield from _practice(contract)
     yield from _systems(contract)
     cap, support = contract.memory_cap_lines, contract.principle_support
@@ -183,6 +185,7 @@ def _from_draft(draft: InstructionDraft) -> Iterator[str]:
         ("Config", draft.log_config),
         ("Metrics", draft.log_metrics),
         ("Activity", draft.log_activity),
+        ("Visual", draft.log_visual),
     ):
         if labels.labels:
             yield f"Log form, {title}: {', '.join(labels.labels)}  [line {labels.line}]"

@@ -292,12 +292,12 @@ def files(text: Text, notes: Notes) -> list[EditableFile]:
 
 
 def log_form(text: Text, notes: Notes) -> tuple[LineOf | None, dict[str, Labels]]:
-    """Return the log form and the labels of its `Config:`, `Metrics:` and `Activity:` lines."""
+    """Return the log form and the labels of its lines of facts (`Config:`, ...) and of its `Visual:` line."""
     for fence in (b for b in text.blocks if isinstance(b, Fence)):
         labels: dict[str, Labels] = {}
         for line, content in enumerate(fence.text.split("\n"), start=fence.line):
             kind, _, rest = content.partition(":")
-            if kind in ("Config", "Metrics", "Activity"):
+            if kind in ("Config", "Metrics", "Activity", "Visual"):
                 labels[kind.lower()] = Labels(labels=tuple(_labels(rest)), line=line)
         if labels.get("config", Labels()).labels:
             notes.use(fence)

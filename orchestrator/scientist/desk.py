@@ -140,12 +140,19 @@ class Desk:
 
     def build(self, draft: Draft, strategy: str, evidence: str) -> Proposal | None:
         """Return the proposal of a draft, or None when the contract refuses it (a known idea, say)."""
+        try:
+            return self.make(draft, strategy, evidence)
+        except RefusedError:
+            return None
+
+    def make(self, draft: Draft, strategy: str, evidence: str) -> Proposal:
+        """Return the proposal of a draft; raises RefusedError when the contract refuses it."""
         base = draft.node if draft.node is not None else self.carried.id if self.carried else None
         fields: dict[str, object] = {"strategy": strategy, "parent_rule": draft.rule, "hypothesis": draft.hypothesis}
         if draft.changes:
             sha = configs.idea_sha(configs.apply(self.state.base_config(base, self.block), draft.changes))
             if sha in self._taken:
-                return None
+                raise RefusedError(self._taken_by(sha))
             step = Mutation(kind="config", changes=draft.changes, second_parent=draft.second)
             fields |= {"parent": draft.node, "mutation": step, "config_sha": sha}
         else:
@@ -156,11 +163,17 @@ class Desk:
             seeds = {"training_seed": draft.training_seed, "simulation_seed": draft.simulation_seed}
             fields |= {k: v for k, v in seeds.items() if v is not None}
         proposal = self.proposal(base=base, evidence=evidence, **fields)
-        try:
-            mutation.check(self.state, proposal, self.pending)
-        except RefusedError:
-            return None
+        mutation.check(self.state, proposal, self.pending)
         return proposal
+
+    def _taken_by(self, sha: str) -> str:
+        nodes = [str(n.id) for n in self.state.nodes.values() if n.config_sha == sha]
+        if not nodes:
+            return f"iteration {self.iteration} refused: another proposal of this turn has this config; change a key"
+        return (
+            f"iteration {self.iteration} refused: node {nodes[0]} has this config already; ask for a replicate of it, "
+            "or change another key"
+        )
 
     # Seeds
 

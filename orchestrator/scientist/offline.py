@@ -80,6 +80,20 @@ def _proposals(state: State, n: int) -> list[Proposal]:
     return proposals
 
 
+def fillers(state: State, n: int, regular: tuple[Proposal, ...]) -> list[Proposal]:
+    """Return further runs of leaders for the slots that a turn with these regular proposals leaves idle."""
+    made: list[Proposal] = []
+    ending = slots.full(state)
+    scene = Scene(state, ending or state.block)
+    for place, slot in list(enumerate(slots.free(state, n)))[len(regular) :]:
+        pending = (*regular, *made)
+        proposal = _filler(Desk(state, state.last_iteration + 1 + place, pending, scene=scene, slot=slot, filler=True))
+        if proposal is None:
+            break
+        made.append(proposal)
+    return made
+
+
 def _filler(desk: Desk) -> Proposal | None:
     """Return a further run of a leader while regular runs of a complete block go on."""
     awaited = (*(it.proposal for it in desk.state.open_iterations), *desk.pending)

@@ -18,7 +18,7 @@ def test_defaults():
     ("extra", "message"),
     [
         ({"instrution": "x"}, "nothing reads this field.*did you mean instruction"),
-        ({"budget_usd": 5}, "nothing reads this field.*fields: instruction"),
+        ({"budget_usd": 5}, "nothing reads this field.*did you mean budget"),
         ({"limits": {"walls": 1}}, "limits.walls: nothing reads this field"),
         ({"slots": 0}, "slots"),
         ({"mode": "async"}, "mode"),

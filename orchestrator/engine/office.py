@@ -1,0 +1,74 @@
+"""What the engine lends to a scientist that converses (`ports.Office`): journal, files in its scope, the clock."""
+
+from __future__ import annotations
+
+import time
+
+from orchestrator.core.dialogue import Request
+from orchestrator.core.events import Body
+from orchestrator.core.state import State
+from orchestrator.engine.board import Board
+from orchestrator.engine.reading import Library
+from orchestrator.engine.transcripts import Transcripts
+from orchestrator.ports import Exchange, Picture
+
+POLL_S = 0.1
+
+
+class EngineOffice:
+    """The office of one engine."""
+
+    def __init__(self, board: Board) -> None:
+        self._board = board
+        self._transcripts = Transcripts(board.setup.paths)
+
+    @property
+    def _library(self) -> Library:
+        return Library(self._board.setup)  # anew: a person may have changed the instruction
+
+    def record(self, body: Body) -> None:
+        """Append an event, unless one with its key is in the journal already."""
+        if body.key not in self._board.state.seen:
+            self._board.append(body)
+
+    def ledger(self) -> State:
+        """Return the fold as it is now."""
+        return self._board.state
+
+    def keep(self, exchange: Exchange, request: Request) -> None:
+        """Keep a reply that has arrived."""
+        self._transcripts.keep(exchange, request)
+
+    def kept(self, call: int) -> Exchange | None:
+        """Return a kept exchange, or None."""
+        return self._transcripts.kept(call)
+
+    def view_file(self, state: State, name: str) -> str:
+        """Return a text that the scientist may read; raises RefusedError."""
+        return self._library.view_file(state, name)
+
+    def view_plot(self, state: State, iteration: int, name: str) -> Picture:
+        """Return a plot of a finished run; raises RefusedError."""
+        return self._library.view_plot(state, iteration, name)
+
+    def plots(self, state: State, iteration: int) -> tuple[str, ...]:
+        """Return the names of a finished run's plots."""
+        return self._library.plots(state, iteration)
+
+    def image(self, sha256: str) -> bytes:
+        """Return the bytes of a blob."""
+        return self._library.image(sha256)
+
+    def pause(self, seconds: float, why: str) -> bool:
+        """Wait, with `why` shown; return False when a person asked to stop meanwhile."""
+        if why:
+            self._board.observer.say(why)
+        end = time.monotonic() + seconds
+        while not self._board.stopping and (left := end - time.monotonic()) > 0:
+            self._board.tick()
+            time.sleep(min(POLL_S, left))
+        return not self._board.stopping
+
+    def say(self, text: str) -> None:
+        """One line for the person at the terminal."""
+        self._board.observer.say(text)

@@ -1,0 +1,1 @@
+"""Language models behind one port: the Messages API, and three that need no service (scripted, recorded, loopback)."""

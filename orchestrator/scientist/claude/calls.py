@@ -1,0 +1,185 @@
+"""Ask the language model: within the budget, once, and on record whatever is killed.
+
+Before a request its worst cost is reserved in the journal; after the reply is kept on disk the true cost is settled.
+A kill in between leaves one of two things: a kept reply, which is used and settled, or none, which is settled as lost
+at the reserved cost (it may be on the bill), said aloud, and asked again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+
+from orchestrator.core import ledger
+from orchestrator.core.dialogue import Reply, Request, Usage, cost
+from orchestrator.core.events import LlmReserved, LlmSettled, Waiting
+from orchestrator.core.exploration import Budget, ModelSettings
+from orchestrator.core.state import Call
+from orchestrator.errors import ModelRejectedError, ModelUnavailableError, NeedsPersonError
+from orchestrator.ports import Exchange, LanguageModel, Office
+
+IMAGE_TOKENS = 1_600
+"""At most, for a plot as it is sent."""
+BYTES_PER_TOKEN = 2
+"""Fewer than any text needs: a reservation is an upper bound."""
+
+
+class TurnSpentError(Exception):
+    """The budget of one turn is used up: the offline scientist takes this turn."""
+
+
+class StoppedError(Exception):
+    """A person asked the engine to stop."""
+
+
+class Caller:
+    """Asks the model for one conversation."""
+
+    def __init__(
+        self, model: LanguageModel, settings: ModelSettings, budget: Budget, office: Office, where: tuple[int, int, int]
+    ) -> None:
+        self._model, self._settings, self._budget, self._office = model, settings, budget, office
+        self._turn, self._based_on, self._asked = where
+
+    def ask(self, request: Request, step: int) -> Reply:
+        """Return the reply to a request: the one that was kept when it had arrived before, else a new one.
+
+        Raises:
+            TurnSpentError: the turn's budget does not allow it.
+            NeedsPersonError: the total budget does not, the service turned it down, or it could not be reached.
+            StoppedError: a person asked to stop.
+        """
+        kept = self._kept(request, step)
+        if kept is not None:
+            return kept
+        waited, pause = 0.0, self._budget.first_wait_s
+        while True:
+            if not self._office.pause(0.0, ""):
+                raise StoppedError
+            call = self._reserve(request, step)
+            started = time.monotonic()
+            try:
+                reply = self._model.converse(request, self._office.image)
+            except ModelRejectedError as error:
+                self._settle(call, "rejected", 0, started, sentence=str(error))
+                raise
+            except ModelUnavailableError as error:
+                micro = call.micro_usd if error.maybe_paid else 0
+                self._settle(call, "unavailable", micro, started, sentence=str(error))
+                pause_s = max(pause, error.retry_after_s or 0.0)
+                waited += self._wait(call.call, pause_s, waited, str(error))
+                pause = min(pause * 2, self._budget.longest_wait_s)
+                continue
+            seconds = round(time.monotonic() - started, 3)
+            exchange = Exchange(call=call.call, request_sha=request.sha, reply=reply, seconds=seconds)
+            self._office.keep(exchange, request)
+            self._settle_reply(exchange)
+            return reply
+
+    # What was paid already
+
+    def settle_open(self) -> None:
+        """Settle every reservation that a kill left open: from its kept reply, or as lost."""
+        for call in list(self._office.ledger().calls.values()):
+            if call.settled is None:
+                self._settle_left(call)
+
+    def _settle_left(self, call: Call) -> None:
+        reserved = call.reserved
+        exchange = self._office.kept(reserved.call)
+        if exchange is not None and exchange.request_sha == reserved.request_sha:
+            self._settle_reply(exchange)
+            return
+        sentence = (
+            f"request {reserved.call} was sent and no reply had arrived when the engine died: it may be on the bill, "
+            f"so it counts with all that was reserved for it, {ledger.usd(reserved.micro_usd)}"
+        )
+        self._office.say(sentence)
+        self._office.record(
+            LlmSettled(call=reserved.call, outcome="lost", micro_usd=reserved.micro_usd, sentence=sentence)
+        )
+
+    def _kept(self, request: Request, step: int) -> Reply | None:
+        for call in self._office.ledger().calls.values():
+            reserved, settled = call.reserved, call.settled
+            here = (reserved.turn, reserved.based_on, reserved.step) == (self._turn, self._based_on, step)
+            if here and settled is not None and settled.outcome == "replied" and reserved.request_sha == request.sha:
+                exchange = self._office.kept(reserved.call)
+                if exchange is not None and exchange.request_sha == request.sha:
+                    return exchange.reply
+        return None
+
+    # A new request
+
+    def _reserve(self, request: Request, step: int) -> LlmReserved:
+        state = self._office.ledger()
+        tokens = prompt_tokens(request)
+        worst = Usage(cache_write_1h_tokens=tokens, output_tokens=request.max_tokens)
+        micro = cost(worst, self._settings.rates)
+        whole, turn = ledger.refused_by(self._budget, state, self._turn, micro, worst.total)
+        if whole is not None:
+            raise NeedsPersonError(
+                f"the budget of the language model is used up: {whole}. To go on with it raise `budget` in "
+                "exploration.yaml and run `make resume`; to go on without it run `make resume` with SCIENTIST=offline"
+            )
+        if turn is not None:
+            raise TurnSpentError(f"the turn's budget is used up: {turn}")
+        reserved = LlmReserved(
+            call=len(state.calls) + 1,
+            turn=self._turn,
+            based_on=self._based_on,
+            asked=self._asked,
+            step=step,
+            model=request.model,
+            request_sha=request.sha,
+            micro_usd=micro,
+        )
+        self._office.record(reserved)
+        return reserved
+
+    def _settle_reply(self, exchange: Exchange) -> None:
+        reply = exchange.reply
+        self._office.record(
+            LlmSettled(
+                call=exchange.call,
+                outcome="replied",
+                micro_usd=cost(reply.usage, self._settings.rates),
+                usage=reply.usage,
+                stop_reason=reply.stop_reason,
+                request_id=reply.request_id,
+                seconds=exchange.seconds,
+            )
+        )
+
+    def _settle(self, call: LlmReserved, outcome: str, micro: int, started: float, sentence: str) -> None:
+        seconds = round(time.monotonic() - started, 3)
+        self._office.record(
+            LlmSettled.model_validate(
+                {"call": call.call, "outcome": outcome, "micro_usd": micro, "seconds": seconds, "sentence": sentence}
+            )
+        )
+
+    def _wait(self, call: int, seconds: float, waited: float, why: str) -> float:
+        """Wait before the next try; return the seconds. Raises when the limit is reached or a person stops."""
+        limit = self._budget.max_wait_h * 3600
+        if waited + seconds > limit:
+            raise NeedsPersonError(
+                f"the language model could not be asked for {waited / 3600:.2g} h ({why}); budget.max_wait_h is "
+                f"{self._budget.max_wait_h:g}. Run `make resume` when it answers again, or with SCIENTIST=offline"
+            )
+        told = f"{why}; trying again in {_told(seconds)}"
+        self._office.record(Waiting(call=call, seconds=seconds, sentence=told))
+        if not self._office.pause(seconds, told):
+            raise StoppedError
+        return seconds
+
+
+def _told(seconds: float) -> str:
+    return f"{seconds:.3g} s" if seconds < 90 else f"{seconds / 60:.3g} min"
+
+
+def prompt_tokens(request: Request) -> int:
+    """Return an upper bound of a request's prompt tokens, from its length."""
+    texts = [request.tools, request.system, request.messages]
+    size = sum(len(json.dumps(part, ensure_ascii=False).encode("utf-8", "replace")) for part in texts)
+    return size // BYTES_PER_TOKEN + request.images * IMAGE_TOKENS

@@ -1,0 +1,237 @@
+"""What each slot is to run, in the making: parents, changes, replicates."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from orchestrator.core import configs, mutation, slots, strategy, tree
+from orchestrator.core.contract import KeyRule
+from orchestrator.core.mutation import number
+from orchestrator.core.records import Change, Config, Proposal, canonical
+from orchestrator.core.scene import Scene
+from orchestrator.core.state import State
+from orchestrator.errors import RefusedError
+from orchestrator.scientist import desk as desks
+from orchestrator.scientist import policy
+from orchestrator.scientist.claude import prose, tools
+from orchestrator.scientist.desk import Desk
+
+ALWAYS = ("exploit", "explore", "replicate", "initial-spread", "user-instruction", "principle-test", "control")
+"""Strategies that need no row of the table."""
+
+
+@dataclass
+class Plan:
+    """What one slot is to run."""
+
+    parent: int | Literal["root"]
+    second: int | None = None
+    changes: dict[str, Change] = field(default_factory=dict)
+    again: Literal["training", "simulation"] | None = None
+    """Seed that another run of the parent gets; null is a change."""
+
+    @property
+    def node(self) -> int | None:
+        """The parent as records name it."""
+        return self.parent if isinstance(self.parent, int) else None
+
+
+class Plans:
+    """The plans of one turn. Each operation changes one plan and says what it did, or raises and changes nothing."""
+
+    def __init__(self, state: State, n: int) -> None:
+        self.state = state
+        ending = slots.full(state)
+        self.block = ending or state.closing or state.block
+        left = 0 if ending else state.first_of(state.block) + state.n_iter_block - state.last_iteration - 1
+        self.slots = [] if state.closing is not None else slots.free(state, n)[:left]
+        """To fill; slots beyond the block's length are filled by protocol."""
+        self._plans: dict[int, Plan] = {}
+
+    def iteration_of(self, slot: int) -> int:
+        """Return the iteration that a slot's proposal gets."""
+        return self.state.last_iteration + 1 + self.slots.index(slot)
+
+    def choose_parent(self, call: tools.ChooseParent) -> str:
+        """Set the parent of a slot's proposal; its changes start from there."""
+        self._open(call.slot)
+        if call.parent == "root" and call.second_parent is not None:
+            raise RefusedError("second_parent refused: a recombination needs a parent node beside it, not root")
+        for node in (call.parent, call.second_parent):
+            if isinstance(node, int):
+                self._finished(node, "parent")
+        if call.second_parent == call.parent:
+            raise RefusedError(f"second_parent={call.parent} refused: it is the parent; nodes: {self._nodes()}")
+        plan = Plan(parent=call.parent, second=call.second_parent)
+        self._plans[call.slot] = plan
+        base = self._base(plan)
+        keys = [k for k in self.state.contract.keys if k.level == "free" and not k.exempt]
+        told = ", ".join(f"{k.short}={number(configs.get(base, k.key))}" for k in keys)
+        return f"slot {call.slot}: parent={call.parent}. Its config: {told}"
+
+    def set_hyperparameter(self, call: tools.SetHyperparameter) -> str:
+        """Change one key of a slot's parent."""
+        self._open(call.slot)
+        plan = self._plans.get(call.slot)
+        if plan is None or plan.again:
+            raise RefusedError(f"slot {call.slot} has no parent yet: call choose_parent first; nodes: {self._nodes()}")
+        rule = self.rule(call.key)
+        old, value = configs.get(self._base(plan), rule.key), _typed(rule, call.value)
+        if rule.key in plan.changes and canonical(value) == canonical(old):
+            del plan.changes[rule.key]
+            return f"slot {call.slot}: {rule.short} is the parent's {number(old)} again"
+        change = Change(key=rule.key, old=old, new=value)
+        mutation.check_change(self.state.contract, change)
+        if rule.exempt:
+            raise RefusedError(f"{rule.key} refused: a seed is no hyperparameter; call replicate for another seed")
+        self._check_count(plan, change)
+        plan.changes[rule.key] = change
+        return f"slot {call.slot}: {rule.short}: {number(old)} -> {number(value)}"
+
+    def _check_count(self, plan: Plan, change: Change) -> None:
+        """Raise RefusedError when a plan would change more keys than one iteration may."""
+        contract = self.state.contract
+        changes = plan.changes | {change.key: change}
+        if plan.second is not None or len(changes) <= contract.max_changes:
+            return
+        values = {k: canonical(c.new) for k, c in changes.items()}
+        spread = [{k: canonical(v) for k, v in rule.values.items()} for rule in contract.spread]
+        if plan.parent == "root" and any(values.items() <= rule.items() for rule in spread):
+            return
+        had = ", ".join(f"{c.key}: {number(c.old)} -> {number(c.new)}" for c in plan.changes.values())
+        raise RefusedError(
+            f"{change.key} refused: this exploration changes at most {contract.max_changes} key(s) in one iteration, "
+            f"and the slot changes {had}; set that back to the parent's value first, or keep it"
+        )
+
+    def replicate(self, call: tools.Replicate) -> str:
+        """Let a slot run a finished node again."""
+        self._open(call.slot)
+        self._finished(call.node, "node")
+        self._plans[call.slot] = Plan(parent=call.node, again=call.seed)
+        return f"slot {call.slot}: node {call.node} again at another {call.seed} seed"
+
+    def _open(self, slot: int) -> None:
+        if slot not in self.slots:
+            told = ", ".join(map(str, self.slots)) or "none: nothing is to be proposed in this turn"
+            raise RefusedError(f"slot {slot} refused: slots to fill are {told}")
+
+    def _finished(self, node: int, what: str) -> None:
+        found = self.state.nodes.get(node)
+        if found is not None and found.block == self.block and self.state.finished(node):
+            return
+        why = "no run of it has ended yet"
+        if found is None:
+            why = "there is no such node"
+        elif found.block != self.block:
+            why = f"it is of block {found.block}"
+        raise RefusedError(f"{what}={node} refused: {why}; finished nodes of this block: {self._nodes()}")
+
+    def _nodes(self) -> str:
+        ready = [n.id for n in tree.block_nodes(self.state, self.block) if self.state.finished(n.id)]
+        return ", ".join(map(str, ready)) or "none yet, use root"
+
+    def rule(self, key: str) -> KeyRule:
+        """Return the rule of a key by any of its names; raises RefusedError with the nearest free ones."""
+        named = {name: k for k in self.state.contract.keys for name in (k.key.split(".")[-1], k.short, k.key)}
+        if key in named:
+            return named[key]
+        near = [named[n] for n in difflib.get_close_matches(key, list(named), n=6, cutoff=0.4)]
+        free = [k.short for k in near if k.level == "free" and not k.exempt]
+        free = free or [k.short for k in self.state.contract.keys if k.level == "free" and not k.exempt]
+        told = ", ".join(dict.fromkeys(free))
+        raise RefusedError(f"key {key[:80]!r} refused: there is none of that name; nearest free keys: {told}")
+
+    def _base(self, plan: Plan) -> Config:
+        """Return the config that a plan starts from: at root the block's own start."""
+        carried = self._desk(self.state.last_iteration + 1).carried if plan.node is None else None
+        return self.state.base_config(carried.id if carried is not None else plan.node, self.block)
+
+    def _desk(self, iteration: int, pending: tuple[Proposal, ...] = (), slot: int = 0) -> Desk:
+        return Desk(self.state, iteration, pending, scene=Scene(self.state, self.block), slot=slot)
+
+    # Proposals
+
+    def proposals(self, said: list[tools.Plan]) -> tuple[Proposal, ...]:
+        """Return the proposals, one for each slot to fill; raises RefusedError when one is missing or refused."""
+        named = [p.slot for p in said]
+        for slot in named:
+            self._open(slot)
+        if len(set(named)) < len(named):
+            raise RefusedError(f"proposals for slots {named} refused: one for each slot")
+        missing = [s for s in self.slots if s not in named]
+        if missing:
+            raise RefusedError(f"submit refused: slot {missing[0]} has no proposal; slots to fill: {self.slots}")
+        made: tuple[Proposal, ...] = ()
+        for plan in sorted(said, key=lambda p: self.slots.index(p.slot)):
+            made = (*made, self._proposal(plan, made))
+        return made
+
+    def _proposal(self, said: tools.Plan, pending: tuple[Proposal, ...]) -> Proposal:
+        plan = self._plans.get(said.slot)
+        if plan is None:
+            raise RefusedError(f"slot {said.slot} refused: nothing was chosen for it; call choose_parent or replicate")
+        name = self._strategy(said.strategy)
+        why, expected = prose.line(said.parent_rule, "parent_rule"), prose.line(said.hypothesis, "hypothesis")
+        at = self._desk(self.iteration_of(said.slot), pending, said.slot)
+        if plan.again is None and not plan.changes:
+            if plan.node is not None:
+                raise RefusedError(
+                    f"slot {said.slot} refused: nothing changes; set one key, or call replicate for another run"
+                )
+            words = {"strategy": name, "parent_rule": why, "hypothesis": expected}
+            baseline = policy.baseline(at).model_copy(update=words)
+            mutation.check(self.state, baseline, pending)
+            return baseline
+        node = self.state.nodes[plan.node] if plan.node is not None else None
+        draft = desks.Draft(
+            node=plan.node,
+            changes=tuple(plan.changes.values()),
+            second=plan.second,
+            training_seed=at.next_training_seed(node) if node and plan.again == "training" else None,
+            simulation_seed=at.next_draw() if plan.again == "simulation" else None,
+            rule=why,
+            hypothesis=expected,
+        )
+        return at.make(draft, name, self._evidence(name, pending))
+
+    def _strategy(self, name: str) -> str:
+        rows = [row.name for row in self.state.strategies]
+        found = prose.line(name, "strategy", 60)
+        if rows and found not in (*rows, *ALWAYS):
+            near = difflib.get_close_matches(found, (*rows, *ALWAYS), n=3, cutoff=0.4) or rows
+            raise RefusedError(f"strategy {found!r} refused: the table has no such row; nearest: {', '.join(near)}")
+        return found
+
+    def _evidence(self, name: str, pending: tuple[Proposal, ...]) -> str:
+        """Return what the strategy's trigger saw, as the engine words it."""
+        active = strategy.active(self.state, self.block, pending)
+        seen = next((t.evidence for t in active if t.strategy == name and t.group != "default"), "")
+        plain = name in ALWAYS or any(t.strategy == name for t in active)
+        return seen or ("" if plain else "by the records the row's condition does not hold: the scientist's judgement")
+
+
+def _typed(rule: KeyRule, value: Any) -> Any:
+    """Return a value as the key's type where nothing is lost; raises RefusedError for a float that is no number."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RefusedError(f"{rule.key} = {value} refused: it is no number; {bounds(rule)}")
+    if rule.allowed and not isinstance(value, bool):
+        return next((v for v in rule.allowed if v == value and not isinstance(v, bool)), value)
+    if rule.type == "float" and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
+        return float(value)
+    if rule.type == "int" and isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value
+
+
+def bounds(rule: KeyRule) -> str:
+    """Return what a key may be, in words."""
+    if rule.type == "bool":
+        return "True or False"
+    if rule.allowed:
+        return f"one of {', '.join(number(v) for v in rule.allowed)}"
+    low = "-inf" if rule.low is None else number(rule.low)
+    return f"{low} to {'inf' if rule.high is None else number(rule.high)}"
