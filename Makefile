@@ -62,7 +62,7 @@ lint: $(STAMP) ## what an instruction compiles to, and what stops it: EXP= or FI
 	@$(BIN)/python -m orchestrator lint $(call QUOTE,$(EXP)) $(call QUOTE,$(FILE),--file)
 
 test: $(STAMP) ## all tests that need no GPU, network or key (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest -m 'not science'
+	$(BIN)/python -m pytest -m 'not science and not live'
 
 test-science: $(STAMP) ## slow recovery tests on real training
 	$(BIN)/python -m pytest -m science -n 1 --timeout 900
