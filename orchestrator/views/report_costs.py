@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import accumulate
 
 from orchestrator.core import ledger
-from orchestrator.core.ledger import TurnCost, usd, usd_exact
+from orchestrator.core.ledger import Spent, TurnCost, usd, usd_exact
 from orchestrator.core.state import State
 from orchestrator.views import costs, lines
 from orchestrator.views.report_html import folded, right, table, text
@@ -23,8 +23,8 @@ def section(state: State) -> str:
     if not turns:
         return "<p class=dim>no language model was asked</p>"
     said = "".join(f"<li>{text(line)}</li>" for line in (f"model: {costs.models(state)}", *costs.summary(state)))
-    parts = [f"<ul>{said}</ul>", curve(turns), "<h3>Cost per turn</h3>", _turns(turns)]
-    parts += ["<h3>Cost per iteration</h3>", _iterations(state), "<h3>Refusals</h3>", _refusals(turns)]
+    parts = [f"<ul>{said}</ul>", curve(turns), "<h3>Cost per turn</h3>", _turns(state, turns)]
+    parts += ["<h3>Cost per iteration</h3>", _iterations(state, turns), "<h3>Refusals</h3>", _refusals(turns)]
     return "".join([*parts, *_instead(turns), *_waits(state)])
 
 
@@ -70,26 +70,24 @@ def _numbers(turns: tuple[TurnCost, ...], places: list[float]) -> list[str]:
     ]
 
 
-def _turns(turns: tuple[TurnCost, ...]) -> str:
+def _turns(state: State, turns: tuple[TurnCost, ...]) -> str:
     head = ("turn", "taken by", "proposes", "replies", "refusals", "tokens in", "out", "cache", "time", "cost")
-    rows = [_turn(turn) for turn in turns]
-    shown = table(head, rows)
-    return shown if len(rows) <= SHOWN else folded(lines.counted(len(rows), "turn"), shown)
-
-
-def _turn(turn: TurnCost) -> list[str]:
-    used = turn.spent
-    sums = (used.replies, len(turn.refusals), used.usage.prompt, used.usage.output_tokens)
-    last = (lines.share(used.cache_rate), lines.duration(used.seconds), usd_exact(used.micro_usd))
-    return [
-        right(turn.turn),
-        text(costs.taker(turn)),
-        text(costs.proposed(turn)),
-        *(right(cell) for cell in (*sums, *last)),
+    rows = [
+        [right(t.turn), text(costs.taker(t)), text(costs.proposed(t)), *_figures(t.spent, len(t.refusals))]
+        for t in turns
     ]
+    every = _figures(ledger.spent(state), sum(len(turn.refusals) for turn in turns))
+    shown = table(head, [*rows, [right("all"), "", "", *every]])
+    return shown if len(turns) <= SHOWN else folded(lines.counted(len(turns), "turn"), shown)
 
 
-def _iterations(state: State) -> str:
+def _figures(used: Spent, refusals: int) -> list[str]:
+    sums = (used.replies, refusals, used.usage.prompt, used.usage.output_tokens)
+    last = (lines.share(used.cache_rate), lines.duration(used.seconds), usd_exact(used.micro_usd))
+    return [right(cell) for cell in (*sums, *last)]
+
+
+def _iterations(state: State, turns: tuple[TurnCost, ...]) -> str:
     """Return each iteration's share of its turn, with what belongs to none, and the sum."""
     found, rest = ledger.shares(state)
     rows = []
@@ -97,10 +95,14 @@ def _iterations(state: State) -> str:
         it = state.iterations[iteration]
         rows.append([right(iteration), right(it.turn), right(usd_exact(micro))])
     if rest:
-        rows.append([right("none"), right("block ends, open"), right(usd_exact(rest))])
-    total = [right("all"), right(len(ledger.turns(state))), right(usd_exact(sum(found.values()) + rest))]
+        others = ", ".join(str(turn.turn) for turn in turns if not turn.iterations and turn.spent.micro_usd)
+        rows.append([right("none"), right(others), right(usd_exact(rest))])
+    total = [right("all"), right(""), right(usd_exact(sum(found.values()) + rest))]
     shown = table(("iteration", "turn", "share of the turn's cost"), [*rows, total])
-    told = "<p class=dim>A turn's cost is shared equally by the iterations that it proposes.</p>"
+    told = (
+        "<p class=dim>A turn's cost is shared equally by the iterations that it proposes. Turns that propose none (a "
+        "block's end, a look at the last runs) and a conversation that is not over stand under none.</p>"
+    )
     if len(rows) > SHOWN:
         shown = folded(f"{lines.counted(len(found), 'iteration')}, {usd(ledger.spent(state).micro_usd)}", shown)
     return shown + told
