@@ -272,7 +272,7 @@ def _scientist(setup: Setup, arguments: argparse.Namespace) -> Scientist:
 
     named = {"name": found.model} if found.model else {}
     settings = setup.spec.model.model_copy(update=named)
-    rates, model = settings.rates, AnthropicModel(found)
+    rates, model = settings.rates, AnthropicModel(found, features=frozenset(settings.features))
     print(f"scientist: claude ({settings.name} at {model.host}, prices of {rates.date}); code edits: off")
     return ClaudeScientist(model, settings, setup.spec.budget)
 

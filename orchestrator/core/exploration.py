@@ -107,6 +107,8 @@ class ModelSettings(Record):
     """Longest reply, thinking included."""
     cache: Literal["5m", "1h"] = "1h"
     """How long the service keeps the prefix: an hour pays where a run takes between 5 and 55 minutes."""
+    features: tuple[Literal["thinking", "effort", "cache"], ...] = ("thinking", "effort", "cache")
+    """What is sent of what the service knows; a server of your own may not know all of it."""
     prices: Prices | None = None
     """Null: those that this version knows (`core.dialogue.PRICES`). A model without a price is never asked."""
 

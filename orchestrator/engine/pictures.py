@@ -240,4 +240,5 @@ def _scaled(image: Image) -> Image:
     scale = min(1.0, LONG_SIDE / max(width, height), math.sqrt(SHOWN_PIXELS / (width * height)))
     if scale == 1.0:
         return image
-    return image.resize((max(1, int(width * scale)), max(1, int(height * scale))), Images.Resampling.LANCZOS)
+    size = (max(1, math.floor(width * scale + 1e-6)), max(1, math.floor(height * scale + 1e-6)))
+    return image.resize(size, Images.Resampling.LANCZOS)

@@ -1,4 +1,4 @@
-"""What the scientist may read of an exploration. Default deny; a text is a function of the journal prefix it is asked at.
+"""What the scientist may read of an exploration: default deny, and as of the journal prefix that it is asked at.
 
 Views are rendered from the state, never read from disk; logs are those of runs that had ended in that state; code is
 the exported tree; other files are those that a person named in the instruction. Files below a run are opened as what
@@ -110,7 +110,7 @@ class Library:
         return self._blobs.read(sha256)
 
     def names(self, state: State) -> tuple[str, ...]:
-        """Return what may be read by name, but for files of runs: views, the contract's code, the instruction's files."""
+        """Return what may be read by name, files of runs apart: views, the contract's code, the instruction's files."""
         code = [scope.path for scope in state.contract.scopes]
         named = [n for n in sorted(_named(self._persons_text(state))) if self._place(n) is not None]
         return tuple(dict.fromkeys([*self._views, *code, *named]))

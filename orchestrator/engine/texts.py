@@ -16,7 +16,7 @@ CHARACTERS = 20_000
 """Longest text that is given at once; what follows is asked for as `name#2`."""
 BYTES = 2**20
 """Longest part of a log that is read."""
-TAIL_LINES, TAIL_BYTES = 200, 2**18
+TAIL_LINES, TAIL_BYTES, TAIL_CHARACTERS = 200, 2**18, CHARACTERS - 500
 SAMPLES = 32
 """Lines of progress that are shown."""
 LINE = 500
@@ -72,11 +72,11 @@ def tail(file: BinaryIO) -> str:
         lines.pop()
     kept = [clean(line.rstrip(b"\r").rsplit(b"\r", 1)[-1]) for line in lines[-TAIL_LINES:]]  # a progress bar's last
     text = "".join(f"{line}\n" for line in kept)
-    if len(kept) == len(lines) and size <= TAIL_BYTES and len(text) <= CHARACTERS:
+    if len(kept) == len(lines) and size <= TAIL_BYTES and len(text) <= TAIL_CHARACTERS:
         return text
     told = f"(the last {len(kept)} lines of {size} bytes"
-    if len(text) > CHARACTERS:
-        text, told = text[-CHARACTERS:], f"{told}, of them the last {CHARACTERS} characters"
+    if len(text) > TAIL_CHARACTERS:
+        text, told = text[-TAIL_CHARACTERS:], f"{told}, of them the last {TAIL_CHARACTERS} characters"
     return f"{told})\n{text}"
 
 

@@ -36,6 +36,8 @@ FEATURES: frozenset[Feature] = frozenset(get_args(Feature))
 STOP_REASONS: tuple[str, ...] = get_args(StopReason)
 BREAKPOINTS = 4
 """Most cache breakpoints in a request."""
+QUOTED = 120
+"""Characters of an error that is not the service's own."""
 Failure: TypeAlias = ModelUnavailableError | ModelRejectedError
 
 
@@ -152,7 +154,7 @@ class AnthropicModel:
             # A page of text instead of JSON comes as a plain string.
             return self._card(model, info) if hasattr(info, "to_dict") else None
         except anthropic.APIStatusError as error:
-            found = failures.problem(error)
+            found = failures.problem(error, self._redactor.deep)
             # A server without the route answers 404 too, but not about the model.
             if found.status in (404, 405, 501) and model not in found.message:
                 return None
@@ -222,7 +224,7 @@ class AnthropicModel:
                     )
                 return self._reply(message, stream.request_id or "")
         except anthropic.APIStatusError as error:
-            return self._judged(failures.problem(error), model, begun=begun)
+            return self._judged(failures.problem(error, self._redactor.deep), model, begun=begun)
         # The SDK reads a stream without checks, so a defect in it may surface as any kind of error.
         except Exception as error:
             if not begun and not isinstance(error, anthropic.APIError):
@@ -230,10 +232,9 @@ class AnthropicModel:
             return self._lost(error, begun=begun)
 
     def _judged(self, found: failures.Problem, model: str, *, begun: bool) -> Failure:
-        clean = found.model_validate(self._redactor.deep(found.model_dump()))
-        if clean.waiting_helps:
-            return failures.unavailable(clean, begun=begun)
-        return failures.rejected(clean, model=model, sent=frozenset(self.features))
+        if found.waiting_helps:
+            return failures.unavailable(found, begun=begun)
+        return failures.rejected(found, model=model, sent=frozenset(self.features))
 
     def _lost(self, error: Exception, *, begun: bool) -> ModelUnavailableError:
         """Return the error for an exchange without a usable answer."""
@@ -253,8 +254,10 @@ class AnthropicModel:
             what = "the model service closed the connection without an answer"
         else:
             what = f"the model service at {self.host} could not be reached"
-        said = f" ({type(cause).__name__}: {cause})" if str(cause) else f" ({type(cause).__name__})"
-        return ModelUnavailableError(self.redacted(what + said), maybe_paid=sent)
+        # Short: an error of the SDK may quote all that the model wrote.
+        words = self.redacted(str(cause))[:QUOTED]
+        said = f" ({type(cause).__name__}: {words})" if words else f" ({type(cause).__name__})"
+        return ModelUnavailableError(what + said, maybe_paid=sent)
 
     def _wait(self, failure: Failure, attempt: int) -> float | None:
         """Return the seconds to wait before the request is sent again, or None when the caller must decide."""

@@ -1,6 +1,6 @@
 """What the service's errors mean for the caller: wait and ask again, or a person must change something.
 
-Sentences are built here from the service's own words; the adapter takes secrets out of them.
+Sentences are built here from the service's own words, from which secrets were taken.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
@@ -37,7 +37,7 @@ WAITING_HELPS = frozenset({408, 409, 425, 429})
 SPENT = frozenset({"enforced_spend_limit_reached", "contract_spend_limit_reached"})
 """Error codes that come as 429, though no wait of hours helps."""
 FEATURES = {
-    "thinking": r"(?<![\w.])thinking\b(?! block)",
+    "thinking": r"(?<![\w.])thinking\b(?!`? block)",
     "effort": r"output_config|\beffort\b",
     "cache": r"cache_control",
 }
@@ -73,16 +73,19 @@ class Problem(Record):
         return f"{self.status}{name}{said}" + (f" (request {self.request_id})" if self.request_id else "")
 
 
-def problem(error: APIStatusError) -> Problem:
-    """Return what an error response says; reads the shapes of other servers too."""
-    kind, code, message = _body(error.body)
+def problem(error: APIStatusError, clean: Callable[[Any], Any]) -> Problem:
+    """Return what an error response says; reads the shapes of other servers too.
+
+    `clean` takes secrets out of JSON: before a long message is cut, since a part of a key is not recognised.
+    """
+    kind, code, message = _body(clean(error.body))
     status = error.status_code if error.status_code >= 300 else STATUS_OF.get(kind, 500)
     return Problem(
         status=status,
         kind=kind,
         code=code,
         message=message,
-        request_id=error.request_id or "",
+        request_id=clean(error.request_id or ""),
         retry_after_s=retry_after(error.response.headers),
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, MutableMapping
 from typing import Any
 from urllib.parse import quote, unquote
 
-from pydantic import ConfigDict, Field, SecretStr
+from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from orchestrator.core.records import Record
 from orchestrator.errors import UserError
@@ -16,6 +16,7 @@ HOSTS = "ORCHESTRATOR_MODEL_HOSTS"
 """Environment variable; `loopback` makes a request to anything but this machine impossible."""
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 SERVICE = "https://api.anthropic.com"
+ONE_WORD = re.compile(r"[\x21-\x7e]+")
 HIDDEN = "[secret]"
 SHORTEST = 8
 """Shorter keys are placeholders that servers of one's own ask for (`x`, `none`); to hide them would garble replies."""
@@ -29,9 +30,18 @@ class Credentials(Record):
     api_key: SecretStr | None = None
     auth_token: SecretStr | None = None
     base_url: str | None = Field(default=None, repr=False)
-    """Null is the service itself. May hold a user and a password, so it is not shown either."""
+    """Null is the service itself. May hold a user and a password, which are then sent in place of the key (HTTP Basic,
+    for a server of one's own behind a gate); so it is not shown either."""
     model: str | None = None
     """What ANTHROPIC_MODEL said; it wins over exploration.yaml."""
+
+    @field_validator("api_key", "auth_token")
+    @classmethod
+    def _one_word(cls, value: SecretStr | None) -> SecretStr | None:
+        # An error about an illegal header would quote the key in a form that is not recognised.
+        if value is not None and not ONE_WORD.fullmatch(value.get_secret_value()):
+            raise ValueError("expected one word of plain ASCII")
+        return value
 
 
 def credentials(environ: MutableMapping[str, str]) -> Credentials | None:
@@ -44,7 +54,7 @@ def credentials(environ: MutableMapping[str, str]) -> Credentials | None:
     """
     taken = {name: environ.pop(name).strip() for name in list(environ) if name.startswith("ANTHROPIC_")}
     for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
-        if re.search(r"[^\x21-\x7e]", taken.get(name, "")):
+        if taken.get(name) and not ONE_WORD.fullmatch(taken[name]):
             raise UserError(
                 f"{name}: expected one word of plain ASCII letters, digits and signs; found blanks, line ends or other "
                 "characters inside it (the value is not shown). Copy the key again from the service's console"

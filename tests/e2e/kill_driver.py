@@ -12,8 +12,17 @@ import time
 from pathlib import Path
 
 from orchestrator import cli
-from orchestrator.core.events import Amended, RegimeReady, RunEnded, RunReserved, Turned
-from orchestrator.engine import board, evaluate, inputs, publish, regimes, snapshots
+from orchestrator.core.events import (
+    Amended,
+    LlmReserved,
+    LlmSettled,
+    RegimeReady,
+    RunEnded,
+    RunReserved,
+    Turned,
+    Waiting,
+)
+from orchestrator.engine import board, evaluate, inputs, publish, regimes, snapshots, transcripts
 from orchestrator.errors import UserError
 from orchestrator.launch import folder
 from orchestrator.store import atomic, journal
@@ -69,6 +78,9 @@ def killing_append(self, body):
         "after_regime_ready": isinstance(body, RegimeReady) and started(),
         "before_amended": isinstance(body, Amended),
         "after_amended": isinstance(body, Amended),
+        "after_llm_reserved": isinstance(body, LlmReserved) and body.call == ITERATION,
+        "after_llm_settled": isinstance(body, LlmSettled) and body.call == ITERATION,
+        "after_waiting": isinstance(body, Waiting) and body.call == ITERATION,
     }.get(POINT, False)
     if mine and POINT.startswith("before"):
         die()
@@ -83,6 +95,19 @@ def killing_append(self, body):
 
 journal.Journal.append = killing_append
 
+keep = transcripts.Transcripts.keep
+
+
+def killing_keep(self, exchange, request):
+    """Die when a reply has arrived: before it is kept, or after."""
+    if exchange.call == ITERATION and POINT == "before_reply_kept":
+        die()
+    keep(self, exchange, request)
+    if exchange.call == ITERATION and POINT == "after_reply_kept":
+        die()
+
+
+transcripts.Transcripts.keep = killing_keep
 tick = board.Board.tick
 
 

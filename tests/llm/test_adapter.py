@@ -179,6 +179,12 @@ def test_a_broken_key_is_told_without_showing_it():
     assert environ == {}
 
 
+def test_a_key_that_no_header_could_carry_is_refused_without_showing_it():
+    with pytest.raises(ValueError, match="one word") as caught:
+        Credentials(api_key=SecretStr(KEY + "\n"))
+    assert KEY not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "address", [None, "https://api.anthropic.com", "http://10.0.0.1:80", "http://127.0.0.1@example.com/", "http://0/"]
 )

@@ -118,7 +118,10 @@ def test_a_server_that_lacks_a_feature(field, feature):
 def test_a_server_that_lacks_the_cache():
     sentence = rejected(Fails(status=400, message="system.0.cache_control: Extra inputs are not permitted"))
     assert "feature `cache`" in sentence
-    sentence = rejected(Fails(status=400, message="messages.1.content.0: `thinking` blocks cannot be modified"))
+
+
+def test_a_broken_conversation_is_not_blamed_on_a_feature():
+    sentence = rejected(Fails(status=400, message="messages.1.content.0: Invalid `signature` in `thinking` block"))
     assert "feature" not in sentence
 
 
@@ -163,24 +166,38 @@ def test_a_server_that_never_answers_may_have_been_paid_and_is_not_asked_twice()
     assert "nothing for 0.3 s" in str(error)
 
 
-def test_a_connection_that_closes_without_an_answer_may_have_been_paid():
+def answered_with(data):
+    """Return the error that comes of a server which answers with these bytes and closes."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        model = AnthropicModel(
-            Credentials(api_key=SecretStr(KEY), base_url=f"http://127.0.0.1:{server.getsockname()[1]}"), times=QUICK
-        )
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        model = AnthropicModel(Credentials(api_key=SecretStr(KEY), base_url=url), times=QUICK)
 
-        def close_after_reading():
+        def answer():
             connection, _ = server.accept()
             connection.recv(100_000)
+            connection.sendall(data)
             connection.close()
 
-        thread = threading.Thread(target=close_after_reading)
+        thread = threading.Thread(target=answer)
         thread.start()
-        with pytest.raises(ModelUnavailableError, match="without an answer") as caught:
+        with pytest.raises(ModelUnavailableError) as caught:
             model.converse(request(), blob)
         thread.join()
-    assert caught.value.maybe_paid
     model.close()
+    return caught.value
+
+
+def test_a_connection_that_closes_without_an_answer_may_have_been_paid():
+    error = answered_with(b"")
+    assert error.maybe_paid
+    assert "without an answer" in str(error)
+
+
+def test_an_answer_that_is_not_http():
+    error = answered_with(f"HTTP/9 {'x' * 60} {KEY}\r\n\r\n".encode())
+    assert error.maybe_paid
+    assert "[secret]" in str(error)
+    assert KEY[:8] not in str(error)
 
 
 @pytest.mark.parametrize("clean", [False, True])
@@ -279,9 +296,11 @@ def test_a_wrong_key_is_told_by_describe():
         [Fails(status=401, error_type="authentication_error", message=f"the key {KEY} is not known")],
         [Fails(status=500, message=f"cannot serve {KEY}")] * 3,
         [FailsLate(message=f"overloaded by {KEY}")],
+        [Fails(status=400, message="long " * 118 + KEY)],
         [Raw(body=f"event: message_start\ndata: {KEY}\n\n".encode())],
         [Raw(body=f"<html>{KEY}</html>".encode(), status=404)],
         [Says(content="hm", stop_reason=KEY)],
+        [Says(content=({"type": "tool_use", "name": "f", "input": "{]" + KEY},), stop_reason="tool_use")],
     ],
 )
 def test_a_key_that_the_server_echoes_is_not_shown(script):
@@ -289,7 +308,7 @@ def test_a_key_that_the_server_echoes_is_not_shown(script):
         with pytest.raises((ModelRejectedError, ModelUnavailableError)) as caught:
             model.converse(request(), blob)
         shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + str(caught.value.__context__)
-        assert KEY not in shown
+        assert KEY[:8] not in shown
         assert KEY not in repr(model)
 
 
@@ -308,6 +327,16 @@ def test_user_and_password_of_the_address_are_not_shown():
         with pytest.raises(ModelRejectedError) as caught:
             model.converse(request(), blob)
         assert "unter2" not in str(caught.value) + repr(model)
+        model.close()
+
+
+def test_a_short_password_is_hidden_with_its_user():
+    with LoopbackServer([Fails(status=400, message="no me:pw here")]) as server:
+        address = server.url.replace("http://", "http://me:pw@")
+        model = AnthropicModel(Credentials(api_key=SecretStr(KEY), base_url=address), times=QUICK)
+        with pytest.raises(ModelRejectedError, match=r"no \[secret\] here"):
+            model.converse(request(), blob)
+        assert server.requests[0].headers["authorization"].startswith("Basic ")
         model.close()
 
 
