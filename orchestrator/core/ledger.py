@@ -10,6 +10,7 @@ from collections.abc import Iterable
 
 from orchestrator.core.dialogue import Usage
 from orchestrator.core.exploration import Allowance, Budget
+from orchestrator.core.memo import per_state
 from orchestrator.core.records import Record, Turn
 from orchestrator.core.state import Call, State
 
@@ -51,6 +52,7 @@ def usd_exact(micro: int) -> str:
     return f"${micro // 10**6}.{micro % 10**6:06d}"
 
 
+@per_state
 def spent(state: State, turn: int | None = None) -> Spent:
     """Return what was used in total, or for one turn."""
     return total(c for c in state.calls.values() if turn is None or c.reserved.turn == turn)
@@ -115,6 +117,7 @@ class TurnCost(Record):
         return tuple(p.iteration for p in self.taken.proposals) if self.taken else ()
 
 
+@per_state
 def turns(state: State) -> tuple[TurnCost, ...]:
     """Return every turn about which a model was asked, or that another scientist took in its place, in order."""
     calls: dict[int, list[Call]] = {}
