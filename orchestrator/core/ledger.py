@@ -10,7 +10,8 @@ from collections.abc import Iterable
 
 from orchestrator.core.dialogue import Usage
 from orchestrator.core.exploration import Allowance, Budget
-from orchestrator.core.records import Record
+from orchestrator.core.memo import per_state
+from orchestrator.core.records import Record, Turn
 from orchestrator.core.state import Call, State
 
 
@@ -22,6 +23,13 @@ class Spent(Record):
     micro_usd: int = 0
     usage: Usage = Usage()
     seconds: float = 0.0
+    lost: int = 0
+    """Requests without a reply that count with all that was reserved for them."""
+    in_flight: int = 0
+    """Requests that are not settled yet; they too count with all that was reserved."""
+    waits: int = 0
+    waited_s: float = 0.0
+    """Pauses because the model could not be asked, as they were announced."""
 
     @property
     def usd(self) -> str:
@@ -39,23 +47,39 @@ def usd(micro: int) -> str:
     return f"${micro / 1e6:.4f}"
 
 
+def usd_exact(micro: int) -> str:
+    """Return micro-dollars as dollars to the last digit: a column of these adds up to its total."""
+    return f"${micro // 10**6}.{micro % 10**6:06d}"
+
+
+@per_state
 def spent(state: State, turn: int | None = None) -> Spent:
     """Return what was used in total, or for one turn."""
     return total(c for c in state.calls.values() if turn is None or c.reserved.turn == turn)
 
 
+def spent_until(state: State, turn: int) -> Spent:
+    """Return what was used for a turn and those before it."""
+    return total(c for c in state.calls.values() if c.reserved.turn <= turn)
+
+
 def total(calls: Iterable[Call]) -> Spent:
     """Return what some requests used together."""
-    count = replies = micro = 0
-    usage, seconds = Usage(), 0.0
-    for call in calls:
-        count += 1
-        micro += call.reserved.micro_usd if call.settled is None else call.settled.micro_usd
-        if call.settled is not None:
-            replies += call.settled.outcome == "replied"
-            seconds += call.settled.seconds
-            usage = usage.plus(call.settled.usage or Usage())
-    return Spent(calls=count, replies=replies, micro_usd=micro, usage=usage, seconds=round(seconds, 3))
+    calls = list(calls)
+    settled = [c.settled for c in calls if c.settled is not None]
+    waits = [c.wait.seconds for c in calls if c.wait is not None]
+    usages = [s.usage for s in settled if s.usage is not None]
+    return Spent(
+        calls=len(calls),
+        replies=sum(s.outcome == "replied" for s in settled),
+        micro_usd=sum(c.reserved.micro_usd if c.settled is None else c.settled.micro_usd for c in calls),
+        usage=Usage(**{name: sum(getattr(u, name) for u in usages) for name in Usage.model_fields}),
+        seconds=round(sum(s.seconds for s in settled), 3),
+        lost=sum(s.outcome == "lost" for s in settled),
+        in_flight=len(calls) - len(settled),
+        waits=len(waits),
+        waited_s=round(sum(waits), 3),
+    )
 
 
 def exceeded(limit: Allowance, used: Spent, micro_usd: int = 0, tokens: int = 0) -> str | None:
@@ -75,3 +99,76 @@ def refused_by(budget: Budget, state: State, turn: int, micro_usd: int, tokens: 
         exceeded(budget, spent(state), micro_usd, tokens),
         exceeded(budget.turn, spent(state, turn), micro_usd, tokens),
     )
+
+
+class TurnCost(Record):
+    """What became of one turn's conversation, and what it used."""
+
+    turn: int
+    taken: Turn | None = None
+    """Null while the conversation is not over."""
+    spent: Spent = Spent()
+    refusals: tuple[str, ...] = ()
+    """Reasons, in their order."""
+
+    @property
+    def iterations(self) -> tuple[int, ...]:
+        """Return the iterations that the turn proposes: its cost is theirs."""
+        return tuple(p.iteration for p in self.taken.proposals) if self.taken else ()
+
+
+@per_state
+def turns(state: State) -> tuple[TurnCost, ...]:
+    """Return every turn about which a model was asked, or that another scientist took in its place, in order."""
+    calls: dict[int, list[Call]] = {}
+    for call in state.calls.values():
+        calls.setdefault(call.reserved.turn, []).append(call)
+    refusals: dict[int, list[str]] = {}
+    for refused in state.refusals:
+        refusals.setdefault(refused.turn, []).append(refused.reason)
+    taken = {turn.turn: turn for turn in state.turns}
+    wanted = {*calls, *(number for number, turn in taken.items() if turn.instead)}
+    return tuple(
+        TurnCost(turn=n, taken=taken.get(n), spent=total(calls.get(n, [])), refusals=tuple(refusals.get(n, [])))
+        for n in sorted(wanted)
+    )
+
+
+def split(micro: int, parts: int) -> list[int]:
+    """Return a sum in `parts` equal parts that add up to it exactly: the first ones get what does not divide."""
+    each, rest = divmod(micro, parts)
+    return [each + (k < rest) for k in range(parts)]
+
+
+def shares(state: State) -> tuple[dict[int, int], int]:
+    """Return (iteration -> its share of its turn's micro-dollars, what belongs to no iteration).
+
+    To no iteration belongs a turn that proposes none (a block's end) and a conversation that is not over. All of it
+    together is what was spent, exactly.
+    """
+    found: dict[int, int] = {}
+    rest = 0
+    for turn in turns(state):
+        if turn.iterations:
+            found |= dict(zip(turn.iterations, split(turn.spent.micro_usd, len(turn.iterations)), strict=True))
+        else:
+            rest += turn.spent.micro_usd
+    return found, rest
+
+
+def prefix_tokens(state: State) -> int | None:
+    """Return the size of the prompts' stable prefix as the service measured it: the largest; None when it never was.
+
+    It is what the first request of a turn reads from the cache and writes to it for an hour: what follows the prefix
+    is new in each turn. With a cache of five minutes the first request ever cannot tell the two apart, later ones can.
+    A turn whose first request got no reply is left out: a second one would find its tail in the cache, too.
+    """
+    first: dict[int, Call] = {}
+    for call in state.calls.values():
+        first.setdefault(call.reserved.turn, call)
+    found = [
+        settled.usage.cache_read_tokens + settled.usage.cache_write_1h_tokens
+        for call in first.values()
+        if (settled := call.settled) is not None and settled.usage is not None
+    ]
+    return max(found, default=0) or None

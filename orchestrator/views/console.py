@@ -15,7 +15,7 @@ from rich.text import Text
 from orchestrator.core.events import Event
 from orchestrator.core.state import State
 from orchestrator.engine.context import Live
-from orchestrator.views import lines
+from orchestrator.views import costs, lines
 
 HEARTBEAT_TICKS = 60
 """Plain output says where a run stands every so many ticks (about half a minute)."""
@@ -73,12 +73,13 @@ def live_text(run: Live) -> str:
 
 
 class RichObserver(PlainObserver):
-    """A live panel: tree of the block, runs in flight with their loss, best so far, time left."""
+    """A live panel: tree of the block, runs in flight with their loss, best so far, time left, money spent."""
 
     def __init__(self) -> None:
         super().__init__()
         self._console = Console()
         self._live = RichLive(console=self._console, refresh_per_second=4, transient=True)
+        self._runs: list[Live] = []
 
     def __enter__(self) -> RichObserver:
         self._live.start()
@@ -91,7 +92,8 @@ class RichObserver(PlainObserver):
         """Print the event's line above the panel, and redraw the panel."""
         super().event(event, state)
         if state.opened is not None and state.session is not None:
-            self._live.update(panel(state, [], state.session.iterations))
+            flying = [run for run in self._runs if run.iteration.in_flight]  # stay in sight while a model is asked
+            self._live.update(panel(state, flying, state.session.iterations))
 
     def say(self, text: str) -> None:
         """Print one line above the panel."""
@@ -99,6 +101,7 @@ class RichObserver(PlainObserver):
 
     def tick(self, state: State, live: list[Live], iterations: int) -> None:
         """Redraw the panel."""
+        self._runs = live
         self._live.update(panel(state, live, iterations))
 
 
@@ -112,7 +115,8 @@ def panel(state: State, live: list[Live], iterations: int) -> RenderableType:
         runs.add_row(Text(run_name(state, run)), bar, Text(live_text(run)))
     total = iterations or state.planned
     running = [r.elapsed_s for r in live if not r.iteration.proposal.filler]
-    foot = Text(f"{lines.best_line(state)}\n{lines.left_line(state, total, running)}")
+    told = (lines.best_line(state), lines.left_line(state, total, running), costs.foot(state))
+    foot = Text("\n".join(line for line in told if line))
     title = state.opened.exploration if state.opened else ""
     return Panel(
         Group(*rows[-30:], Text(""), runs, Text(""), foot), title=f"{title}, block {block}", title_align="left"

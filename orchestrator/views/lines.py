@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.core import tree
+from orchestrator.core import ledger, tree
 from orchestrator.core.classify import verdict
 from orchestrator.core.events import (
     Alarm,
@@ -42,8 +42,23 @@ def share(part: float | None) -> str:
     return "-" if part is None else f"{100 * part:.0f} %"
 
 
+def counted(number: int, what: str, plural: str = "") -> str:
+    """Return a number of things: `1 reply`, `2 replies`."""
+    return f"{number} {what if number == 1 else plural or what + 's'}"
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return the rows of a table, indented, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+
+
 def event_line(event: Event, state: State) -> str | None:
-    """Return the line of an event, or None for one that people need not see."""
+    """Return the line of an event, or None for one that people need not see.
+
+    Of requests to a language model there is a line when their turn is taken: what went wrong before (a pause, a request
+    that was lost) was said aloud by the scientist, where it happened.
+    """
     match event.body:
         case Opened() as opened:
             return f"opened {opened.exploration}: profile {opened.profile}, device {opened.device}, seed {opened.seed}"
@@ -55,7 +70,8 @@ def event_line(event: Event, state: State) -> str | None:
         case RegimeReady() as regime:
             return f"regime {regime.name} ready: {preflight_line(regime, state.contract.primary.name)}"
         case Turned() as turned:
-            return "\n".join(turn_lines(state, turned.turn)) or None
+            told = cost_line(state, turned.turn)
+            return "\n".join([*([told] if told else []), *turn_lines(state, turned.turn)]) or None
         case Amended() as amended:
             changed = [line[4:] for line in amended.diff.splitlines() if line.startswith("+++ ")]
             return f"changed by a person and taken up: {', '.join(changed) or 'nothing that acts'}"
@@ -92,6 +108,19 @@ def turn_lines(state: State, turn: Turn) -> list[str]:
         lines += [f"  rule {edit.op}: {edit.strategy} ({edit.reason})" for edit in said.rules]
         lines += [f"  next block{where}: {said.focus}"]
     return lines + [proposal_line(state, p) for p in turn.proposals]
+
+
+def cost_line(state: State, turn: Turn) -> str | None:
+    """Return who took a turn and what its conversation used; None when no model was asked or meant to be asked."""
+    used = ledger.spent(state, turn.turn)
+    if not used.calls and not turn.instead:
+        return None
+    asked = state.session.scientist if state.session else ""
+    beside = f" in place of {asked}" if turn.instead and asked != turn.scientist else ""
+    replies = counted(used.replies, "reply", "replies")
+    said = f"turn {turn.turn}: {turn.scientist}{beside}, {replies}, {duration(used.seconds)}, {used.usd}"
+    cache = f" (cache {share(used.cache_rate)})" if used.replies else ""
+    return f"{said}{cache}; {ledger.spent_until(state, turn.turn).usd} spent"
 
 
 def _found(state: State) -> str:

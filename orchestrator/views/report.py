@@ -2,8 +2,8 @@
 
 The primary metric over the iterations with replicates, blocks and regimes; the best against the first run; each node's
 change against its parent; per block its tree, strategies with evidence, plots of its best nodes and its memory; how
-well the slots were used; failed runs with reasons; the preflight; confirmations. Everything that a run, a person or a
-scientist wrote is escaped.
+well the slots were used; what the language model cost; failed runs with reasons; the preflight; confirmations.
+Everything that a run, a person or a scientist wrote is escaped.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from orchestrator.formats import memory
 from orchestrator.launch.folder import read_file
 from orchestrator.paths import Paths
 from orchestrator.store import atomic, journal
-from orchestrator.views import lines, report_slots, report_tables
+from orchestrator.views import lines, report_costs, report_slots, report_tables
 from orchestrator.views.report_html import STYLE, Images, folded, text
 from orchestrator.views.report_svg import block_tree, chart
 
@@ -58,6 +58,7 @@ def render(paths: Paths, state: State) -> str:
         *((f"block-{b}", _block_title(state, b), _block(paths, state, b, images)) for b in blocks),
         ("changes", "Each node against its parent", report_tables.changes(state)),
         ("slots", "Slots", report_slots.section(usage(journal.read(paths.journal)))),
+        ("costs", "Language model", report_costs.section(state)),
         ("failed", "Failed runs", report_tables.failures(state)),
         ("preflight", "Preflight", report_tables.preflight(state)),
         ("memory", "Working memory", f"<pre>{text(memory.render(state))}</pre>"),

@@ -45,7 +45,7 @@ def chart(state: State) -> str:
     def y(v: float) -> float:
         return TOP + (HEIGHT - TOP - BOTTOM) * (high - min(max(v, low), high)) / (high - low)
 
-    shapes = [*_bands(state, x), *_axis(y, low, high, name), *_best(state, y), *_errors(state, x, y)]
+    shapes = [*_bands(state, x), *axis(y, low, high, name), *_best(state, y), *_errors(state, x, y)]
     shapes += [_dot(state, i, it, x(i), y, low, len(its)) for i, it in its]
     told = " Values below the range stand at the lower edge (▽)." if cut else ""
     legend = (
@@ -92,7 +92,8 @@ def _bands(state: State, x: Callable[[float], float]) -> list[str]:
     return shapes
 
 
-def _axis(y: Callable[[float], float], low: float, high: float, name: str) -> list[str]:
+def axis(y: Callable[[float], float], low: float, high: float, name: str) -> list[str]:
+    """Return lines across the drawing at round values, with their numbers, and what they are at the top."""
     step = 10 ** math.floor(math.log10((high - low) / 2))
     step = next((s for s in (step, 2 * step, 5 * step) if (high - low) / s <= 6), 10 * step)
     tick, rows = math.ceil(low / step) * step, [f'<text class="dim" x="4" y="14">{text(name)}</text>']

@@ -14,7 +14,7 @@ from orchestrator.errors import JournalError
 from orchestrator.launch.folder import run_state
 from orchestrator.paths import Paths
 from orchestrator.store import journal
-from orchestrator.views import lines
+from orchestrator.views import costs, lines
 from orchestrator.views.console import live_text, step_text
 
 
@@ -35,6 +35,7 @@ def show(paths: Paths) -> str:
         _tree(state),
         _slots(state, used, running),
         [_run_line(used, run, alive) for run, alive in running],
+        costs.section(state),
         _foot(paths, state, refused, taken),
     ]
     return "\n".join(line for part in parts for line in part)
@@ -113,7 +114,7 @@ def _slots(state: State, used: Usage, running: list[tuple[Live, bool]]) -> list[
         rows = [row[:-1] for row in rows]
     if not any(slot.role for slot in used.slots):
         rows = [(row[0], *row[2:]) for row in rows]
-    return [*_aligned(rows), *_preparing(used)]
+    return [*lines.aligned(rows), *_preparing(used)]
 
 
 def _now_text(run: Live, alive: bool) -> str:
@@ -133,11 +134,6 @@ def _idle_text(use: Use) -> str:
 def _preparing(used: Usage) -> list[str]:
     seconds = length(used.preparing)
     return [f"  preparing data: {lines.duration(seconds)}, a part of the idle time"] if seconds >= 1 else []
-
-
-def _aligned(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def _foot(paths: Paths, state: State, refused: Exception | None, running: list[float]) -> list[str]:

@@ -83,7 +83,6 @@ class ClaudeScientist:
         here = [r for r in self._office.ledger().refusals if r.turn == number]
         if not here or here[-1].reason != sentence:
             self._office.record(Refused(turn=number, attempt=len(here) + 1, scientist="claude", reason=sentence))
-        self._office.say(f"turn {number}: {sentence}; the offline scientist takes it")
         turn = OfflineScientist().propose(state, n)
         before = next((t for t in reversed(state.turns) if t.scientist == self.name), None)
         reflections = tuple(
