@@ -191,6 +191,8 @@ class Scientist(Protocol):
     """Reads the state, says what the finished runs mean and what to run next."""
 
     name: str
+    patient: bool
+    """Whether finished runs may wait to be judged until something can be proposed, or nothing runs: a turn costs."""
 
     def attach(self, office: Office) -> None:
         """Take what the engine lends; called once, before the first turn."""

@@ -178,6 +178,8 @@ class Explorer:
         n = 0 if state.closing is not None else self._wanted()
         if not n and not state.unreflected and state.closing is None:
             return None if state.open_iterations else EXIT_DONE
+        if not n and state.closing is None and state.open_iterations and self.board.adapters.scientist.patient:
+            return None
         if self._amend():
             return None
         if n and not state.open_iterations:

@@ -24,7 +24,7 @@ from orchestrator.engine.reading import Library
 from orchestrator.engine.transcripts import Transcripts
 from orchestrator.errors import NeedsPersonError
 from orchestrator.llm.recorded import RecordedModel
-from orchestrator.ports import Exchange, Picture
+from orchestrator.ports import Exchange, Picture, Scientist
 from orchestrator.scientist.claude import ClaudeScientist
 from orchestrator.scientist.offline import OfflineScientist
 
@@ -97,12 +97,23 @@ def replay(setup: Setup, events: list[Event], say: Callable[[str], None]) -> Rep
     for turn in turns:
         calls = [c.reserved for c in whole.calls.values() if c.reserved.turn == turn.turn]
         if not calls:
-            _same(turn, OfflineScientist().propose(_prefix(events, turn.based_on), turn.asked or len(turn.proposals)))
+            _same(
+                turn, _unasked(setup, turn).propose(_prefix(events, turn.based_on), turn.asked or len(turn.proposals))
+            )
             continue
         replies += _converse(setup, events, whole, turn)
         asked += 1
         say(f"turn {turn.turn}: the same prompts and the same turn")
     return Replayed(turns=len(turns), asked=asked, replies=replies)
+
+
+def _unasked(setup: Setup, turn: Turn) -> Scientist:
+    """Return the scientist of a turn for which no model was asked."""
+    if turn.scientist == OfflineScientist.name:
+        return OfflineScientist()
+    found = ClaudeScientist(RecordedModel([]), ModelSettings(prices=FREE), NO_LIMIT)
+    found.attach(_Office(Library(setup), State(setup.contract)))
+    return found
 
 
 def _prefix(events: list[Event], seq: int) -> State:

@@ -42,6 +42,7 @@ class OfflineScientist:
     """Deterministic policy behind the `Scientist` port."""
 
     name = "offline"
+    patient = False
 
     def attach(self, office: Office) -> None:
         """Need nothing of it."""

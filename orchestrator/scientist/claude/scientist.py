@@ -14,13 +14,14 @@ from orchestrator.scientist.claude.calls import Caller, TurnSpentError, prompt_t
 from orchestrator.scientist.claude.conversation import Conversation, GivenUpError
 from orchestrator.scientist.claude.forecast import forecast, sentence
 from orchestrator.scientist.claude.plans import Plans
-from orchestrator.scientist.offline import OfflineScientist
+from orchestrator.scientist.offline import OfflineScientist, fillers
 
 
 class ClaudeScientist:
     """Asks Claude for each turn: what to make of the finished runs, and what to run next."""
 
     name = "claude"
+    patient = True
 
     def __init__(self, model: LanguageModel, settings: ModelSettings, budget: Budget) -> None:
         self._model, self._settings, self._budget = model, settings, budget
@@ -40,8 +41,8 @@ class ClaudeScientist:
             calls.StoppedError: a person asked to stop.
         """
         assert self._office is not None
-        if self._nothing_to_judge(state):
-            return OfflineScientist().propose(state, n)  # further runs of leaders in idle slots: that is protocol
+        if slots.full(state) is not None:
+            return self._fillers(state, n)
         self._say_forecast(self._office, state)
         caller = self._caller(self._office, (len(state.turns) + 1, state.seq, n))
         try:
@@ -69,8 +70,16 @@ class ClaudeScientist:
         office.say(f"claude: the prefix of every prompt has {tokens} tokens ({how})")
         office.say(f"claude: {sentence(found, office.ledger(), self._settings, self._budget)}")
 
-    def _nothing_to_judge(self, state: State) -> bool:
-        return slots.full(state) is not None and not state.unreflected
+    def _fillers(self, state: State, n: int) -> Turn:
+        """Return further runs of leaders in idle slots while a block's last runs go on: protocol, nothing is asked."""
+        return Turn(
+            turn=len(state.turns) + 1,
+            based_on=state.seq,
+            asked=n,
+            scientist=self.name,
+            proposals=tuple(fillers(state, n, ())),
+            emerging=state.turns[-1].emerging if state.turns else (),
+        )
 
     def _caller(self, office: Office, where: tuple[int, int, int]) -> Caller:
         return Caller(self._model, self._settings, self._budget, office, where)
