@@ -8,18 +8,18 @@ RUN_OPTIONS = $(call QUOTE,$(ROOT),--root) $(call QUOTE,$(PROFILE),--profile) $(
 	$(call QUOTE,$(MODE),--mode) \
 	$(call QUOTE,$(LAUNCHER),--launcher) $(call QUOTE,$(SEED),--seed) $(call QUOTE,$(SCIENTIST),--scientist)
 
-KNOWN := EXP ITERATIONS SCIENTIST PROFILE SLOTS MODE LAUNCHER SEED ROOT FRESH FROM FILE BLOCK N PYTHON BIN
+KNOWN := EXP ITERATIONS SCIENTIST PROFILE SLOTS MODE LAUNCHER SEED ROOT FRESH FROM FILE BLOCK TURN WHOLE N PYTHON BIN
 GIVEN := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(v)))),$(v)))
 ifneq ($(filter-out $(KNOWN) -%,$(GIVEN)),)
 $(error nothing reads $(filter-out $(KNOWN) -%,$(GIVEN)); known are $(KNOWN))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup new report confirm replay demo explore resume status lint doctor test test-science bench parity check format schema clean need-exp
+.PHONY: help setup new report confirm replay conversation demo explore resume status lint doctor test test-science bench parity check format schema clean need-exp
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
-	@echo "variables: EXP ITERATIONS SCIENTIST PROFILE SLOTS MODE LAUNCHER SEED ROOT FRESH FROM FILE BLOCK N"
+	@echo "variables: EXP ITERATIONS SCIENTIST PROFILE SLOTS MODE LAUNCHER SEED ROOT FRESH FROM FILE BLOCK TURN WHOLE N"
 
 setup: $(STAMP) ## build .venv from constraints.txt (done by the other targets when needed)
 
@@ -51,6 +51,10 @@ confirm: need-exp $(STAMP) ## train the best again on N fresh seeds and N fresh 
 
 replay: need-exp $(STAMP) ## go through every turn again from recorded replies, no key: are the prompts the same?: EXP=
 	@$(BIN)/python -m orchestrator replay $(call QUOTE,$(EXP)) $(call QUOTE,$(ROOT),--root)
+
+conversation: need-exp $(STAMP) ## what was said to the model in a turn, and its replies: EXP= [TURN=n] [WHOLE=1]
+	@$(BIN)/python -m orchestrator conversation $(call QUOTE,$(EXP)) $(call QUOTE,$(TURN),--turn) \
+		$(if $(filter-out 0,$(WHOLE)),--whole) $(call QUOTE,$(ROOT),--root)
 
 demo: $(STAMP) ## two short blocks with a scripted model on this machine: what a Claude-driven run looks like
 	@$(BIN)/python -m orchestrator demo $(call QUOTE,$(ROOT),--root)

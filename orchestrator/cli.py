@@ -77,6 +77,12 @@ def parser() -> argparse.ArgumentParser:
     confirm.set_defaults(slots=None)
     replay = commands.add_parser("replay", help="go through every turn again from recorded replies: same prompts?")
     _common(replay)
+    talk = commands.add_parser(
+        "conversation", help="show what was said to the language model in a turn, and its replies"
+    )
+    _common(talk)
+    talk.add_argument("--turn", type=_count, metavar="N", help="which turn (default: the last one)")
+    talk.add_argument("--whole", action="store_true", help="cut nothing")
     demo = commands.add_parser("demo", help="a short exploration against scripted replies of a model on this machine")
     demo.add_argument("--root", type=Path, help="folder for the output (default: a new temporary folder)")
     new = commands.add_parser("new", help="make a new exploration from an existing one")
@@ -367,6 +373,16 @@ def replay(arguments: argparse.Namespace) -> int:
     return errors.EXIT_DONE
 
 
+def conversation(arguments: argparse.Namespace) -> int:
+    """Show the conversation of one turn."""
+    from orchestrator.engine import opening
+    from orchestrator.views import conversation as view
+
+    paths = opening.paths_of(arguments.home, arguments.name, arguments.root)
+    print(view.show(paths, arguments.turn, whole=arguments.whole), end="")
+    return errors.EXIT_DONE
+
+
 def demo(arguments: argparse.Namespace) -> int:
     """Run two blocks of the example `ridge_numpy` against a Messages API server on this machine."""
     import tempfile
@@ -407,6 +423,7 @@ _COMMANDS = {
     "confirm": confirm,
     "lint": lint,
     "replay": replay,
+    "conversation": conversation,
     "demo": demo,
     "doctor": doctor,
     "new": new,

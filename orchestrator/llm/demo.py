@@ -54,13 +54,13 @@ class DemoScript:
         if task.replies == 0:
             return _says("I read the working memory and the facts of this turn first.", self._look(task))
         if task.refusal:
-            return _says(f"That was refused: {task.refusal[:120]}", self._mend(task))
+            return _says("That was refused. Something within the rules instead.", self._mend(task))
         if task.replies == 1:
             return _says("What I asked for is read. Now the draft.", self._fill(task))
         return _says("The draft is complete.", [self._submit(task)])
 
     def _look(self, task: _Task) -> Calls:
-        calls: Calls = [("view_file", {"name": "memory.md"})]
+        calls: Calls = [] if task.judged else [("view_file", {"name": "config.yaml"})]
         for iteration in task.judged[-1:]:
             calls.append(("view_file", {"name": f"iter {iteration}"}))
             calls += [("view_plot", {"iteration": iteration, "plot": plot}) for plot in task.plots(iteration)[:1]]
@@ -96,9 +96,7 @@ class DemoScript:
         return [("choose_parent", chosen), ("set_hyperparameter", {"slot": slot, "key": key, "value": value})]
 
     def _mend(self, task: _Task) -> Calls:
-        if task.ends:
-            return self._end(task)
-        return [call for slot in task.slots for call in self._plan(task, slot)] or [self._submit(task)]
+        return self._fill(task) if task.slots or task.ends else [self._submit(task)]
 
     def _end(self, task: _Task) -> Calls:
         row = {
@@ -180,7 +178,7 @@ class _Task:
 
 
 def _says(text: str, calls: Calls) -> Says:
-    blocks: list[Block] = [{"type": "thinking", "thinking": text}, {"type": "text", "text": text}]
+    blocks: list[Block] = [{"type": "thinking", "thinking": text}]
     blocks += [{"type": "tool_use", "name": name, "input": given} for name, given in calls]
     return Says(content=tuple(blocks), stop_reason="tool_use")
 
