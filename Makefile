@@ -15,7 +15,7 @@ $(error nothing reads $(filter-out $(KNOWN) -%,$(GIVEN)); known are $(KNOWN))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup new report confirm replay demo explore resume status lint test test-science bench parity check format schema clean need-exp
+.PHONY: help setup new report confirm replay demo explore resume status lint doctor test test-science bench parity check format schema clean need-exp
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
@@ -61,8 +61,11 @@ new: need-exp $(STAMP) ## make an exploration from another one: EXP=mine FROM=sp
 lint: $(STAMP) ## what an instruction compiles to, and what stops it: EXP= or FILE=path.md
 	@$(BIN)/python -m orchestrator lint $(call QUOTE,$(EXP)) $(call QUOTE,$(FILE),--file)
 
+doctor: $(STAMP) ## what is missing before a start: packages, key, model, price, GPU, sandbox, disk, ...: [EXP=]
+	@$(BIN)/python -m orchestrator doctor $(call QUOTE,$(EXP)) $(call QUOTE,$(ROOT),--root)
+
 test: $(STAMP) ## all tests that need no GPU, network or key (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest -m 'not science'
+	$(BIN)/python -m pytest -m 'not science and not live'
 
 test-science: $(STAMP) ## slow recovery tests on real training
 	$(BIN)/python -m pytest -m science -n 1 --timeout 900

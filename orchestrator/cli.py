@@ -85,6 +85,9 @@ def parser() -> argparse.ArgumentParser:
     lint = commands.add_parser("lint", help="show what an instruction compiles to, and what stops it")
     lint.add_argument("name", nargs="?", help="exploration")
     lint.add_argument("--file", type=Path, help="an instruction file instead")
+    doctor = commands.add_parser("doctor", help="look at everything an exploration needs: what is missing, what to do")
+    doctor.add_argument("name", nargs="?", help="exploration (default: the machine alone)")
+    doctor.add_argument("--root", type=Path, help="folder for the output (default: explorations/NAME/out)")
     return top
 
 
@@ -319,6 +322,27 @@ def lint(arguments: argparse.Namespace) -> int:
     return errors.EXIT_DONE if report.ok else errors.EXIT_USAGE
 
 
+def doctor(arguments: argparse.Namespace) -> int:
+    """Look at the machine, the key and an exploration; say what is missing and what to do."""
+    from orchestrator.engine import checks
+    from orchestrator.engine.doctor import examine
+    from orchestrator.engine.doctor_model import Service
+    from orchestrator.llm.anthropic import AnthropicModel, credentials
+
+    service, fault = None, ""
+    with contextlib.ExitStack() as stack:
+        try:
+            found = credentials(os.environ)
+            if found is not None:
+                model = stack.enter_context(contextlib.closing(AnthropicModel(found, max_retries=0)))
+                service = Service(model.host, model.describe, found.model)
+        except errors.UserError as error:
+            fault = str(error)
+        seen = examine(arguments.home, SOURCE_ROOT, arguments.name, arguments.root, service, fault)
+    print(checks.show(seen))
+    return checks.exit_code(seen)
+
+
 def report(arguments: argparse.Namespace) -> int:
     """Write report.html."""
     from orchestrator.engine import opening
@@ -384,6 +408,7 @@ _COMMANDS = {
     "lint": lint,
     "replay": replay,
     "demo": demo,
+    "doctor": doctor,
     "new": new,
 }
 

@@ -6,13 +6,14 @@ import tempfile
 
 import pytest
 
+from orchestrator.llm.anthropic import credentials
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
-for name in [n for n in os.environ if n.startswith("ANTHROPIC_")]:
-    del os.environ[name]
-# No adapter of a language model may be built for an address outside this machine (orchestrator.llm.keys).
-os.environ["ORCHESTRATOR_MODEL_HOSTS"] = "loopback"
+LIVE = "live"
+"""The one marker whose test may reach the real service: `pytest -m live`, with a key in the environment."""
+KEYS = pytest.StashKey[dict]()
 
 _connect = socket.socket.connect
 
@@ -24,9 +25,17 @@ def _loopback_only(self, address):
 
 
 @pytest.fixture(autouse=True)
-def no_network(monkeypatch):
+def no_network(request, monkeypatch):
     """Make a connection to anything but loopback impossible."""
-    monkeypatch.setattr(socket.socket, "connect", _loopback_only)
+    if request.config.option.markexpr != LIVE:
+        monkeypatch.setattr(socket.socket, "connect", _loopback_only)
+
+
+@pytest.fixture
+def live_key(request):
+    """The credentials of the environment under `pytest -m live`; skips without them."""
+    found = credentials(request.config.stash.get(KEYS, {}))
+    return found or pytest.skip("needs `pytest -m live` and ANTHROPIC_API_KEY")
 
 
 @pytest.fixture(params=["plain", "with space 'quote' \"double\"", "line\nbreak"])
@@ -38,7 +47,19 @@ def odd_path(request, tmp_path):
 
 
 def pytest_configure(config):
-    """Start the count of children that import torch (shared with xdist's workers through the environment)."""
+    """Take every key out of the environment before a test module is read; start the count of heavy children.
+
+    The count is shared with xdist's workers through the environment.
+    """
+    live, worker = config.option.markexpr == LIVE, hasattr(config, "workerinput")
+    found = {n: v for n, v in os.environ.items() if n.startswith("ANTHROPIC_")}
+    if live:
+        config.stash[KEYS] = dict(found)
+    if worker or not live:  # the live test's workers inherit them once
+        for name in found:
+            del os.environ[name]
+    if not live:  # no adapter may be built for an address outside this machine (orchestrator.llm.keys)
+        os.environ["ORCHESTRATOR_MODEL_HOSTS"] = "loopback"
     if not hasattr(config, "workerinput"):
         os.environ["TORCH_CHILDREN"] = os.path.join(tempfile.mkdtemp(prefix="torch-children-"), "count")
 

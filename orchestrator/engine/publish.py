@@ -20,7 +20,7 @@ from orchestrator.core.configs import idea_sha
 from orchestrator.core.events import Body, Human
 from orchestrator.core.state import Node, State
 from orchestrator.core.stats import summarise
-from orchestrator.engine.sealing import write_sealed
+from orchestrator.engine.sealing import NOTES, write_sealed
 from orchestrator.formats import analysis, memory, ucb_scores, yaml_edit
 from orchestrator.paths import Paths
 from orchestrator.store import atomic
@@ -53,6 +53,14 @@ class Views:
             known = {(note.what, note.text) for note in state.notes}
             if text and (path.name, text) not in known:
                 append(Human(number=len(state.notes) + 1, what=path.name, text=text))
+        self._absorb_notes(state, append)
+
+    def _absorb_notes(self, state: State, append: Callable[[Body], None]) -> None:
+        """Make the present text of notes.md an event, so that a scientist is told of it, whole, from then on."""
+        name, text = self._paths.notes.name, (_read(self._paths.notes) or "").strip()
+        last = next((note.text for note in reversed(state.notes) if note.what == name), NOTES.strip())
+        if text and text != last:
+            append(Human(number=len(state.notes) + 1, what=name, text=text))
 
     def _edited(self, path: Path) -> str:
         """Return the lines of a view that the engine did not write, "" when there are none."""

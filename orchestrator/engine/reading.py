@@ -25,7 +25,7 @@ from orchestrator.engine import texts
 from orchestrator.engine.context import Setup
 from orchestrator.engine.pictures import NAME, Plots, finished, numbers, shown_name
 from orchestrator.engine.publish import best_yaml
-from orchestrator.engine.sealing import contract_text
+from orchestrator.engine.sealing import NOTES, contract_text
 from orchestrator.errors import RefusedError
 from orchestrator.formats import memory, strategy_table, ucb_scores
 from orchestrator.launch.folder import open_file, read_file
@@ -155,7 +155,8 @@ class Library:
         return _trusted(compiled if compiled.is_file() else self._paths.config_yaml).decode(errors="replace")
 
     def _notes(self, state: State) -> str:
-        return texts.clean(_trusted(self._paths.notes))
+        said = [note.text for note in state.notes if note.what == self._paths.notes.name]
+        return texts.clean((said[-1] if said else NOTES).encode())
 
     # --- runs -------------------------------------------------------------------------------------------------------
 

@@ -229,12 +229,16 @@ def _triggers(state: State) -> list[str]:
 
 def _entries(state: State, block: int) -> list[list[str]]:
     """Return the block's entries, oldest first, as lines."""
-    entries = []
+    entries, idle = [], ""
     for _, it in sorted(state.iterations.items()):
         if it.block != block:
             continue
         if it.final is not None:
             text = entry.render(state, it).splitlines()
+            said = next((line for line in text if line.startswith("Idle keys: ")), "")
+            if said and said == idle:
+                text[text.index(said)] = "Idle keys: as in the entry before"
+            idle = said
             lines = ["#" + line if line.startswith("## ") else line for line in text]
         else:
             lines = [f"### Iter {it.proposal.iteration}: {'running' if it.in_flight else 'waiting'}"]

@@ -102,6 +102,16 @@ class Leases:
             os.close(folder)
         return [_without_own(gpu) if gpu.uuid in alive else gpu for gpu in chosen]
 
+    def look(self) -> None:
+        """Return when the folder of leases can be used; it is made if need be, and nothing is held.
+
+        Raises:
+            NeedsPersonError: it cannot; says why and what to do.
+        """
+        os.close(self._open_folder())
+        if not os.access(self.folder, os.W_OK | os.X_OK):
+            raise self._unusable("this user may not write there")
+
     # --- the folder ------------------------------------------------------------------------------------------------
 
     def _open_folder(self) -> int:

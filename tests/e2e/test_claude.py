@@ -308,3 +308,14 @@ def test_ctrl_c_while_it_waits(tmp_path):
         os.kill(engine.pid, signal.SIGINT)
         output = engine.communicate(timeout=20)[0].decode()
     assert engine.returncode == 130, output
+
+
+def test_a_persons_note_is_told_in_the_next_turn(tmp_path):
+    home = claude.home(tmp_path, *OPTIONS)
+    with claude.server() as server:
+        assert explore(home, server, iterations=1).returncode == 0
+        (toy.out(home) / "notes.md").write_text("# Notes from people\n\nThe batch size is not worth a run.\n")
+        assert explore(home, server, iterations=2).returncode == 0
+    asked = [b["messages"][0]["content"][0]["text"] for b in server.bodies]
+    assert "## Notes from people (notes.md)" not in asked[0]
+    assert "The batch size is not worth a run." in asked[-1]

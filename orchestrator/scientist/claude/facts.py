@@ -17,6 +17,8 @@ from orchestrator.formats.entry import idle_text, metric_text
 from orchestrator.scientist.claude.plans import Plans, bounds
 from orchestrator.scientist.desk import Desk
 
+NOTE_CHARACTERS = 6_000
+"""Of people's notes that every prompt shows."""
 HISTORY_ROWS = 60
 """Latest iterations of the block that the history table shows; older ones are pooled in the tree."""
 _MEANING: dict[Role | None, str] = {
@@ -33,6 +35,7 @@ def render(state: State, plans: Plans, plots: dict[int, tuple[str, ...]]) -> str
     sections = (
         _task(state, plans),
         ["## memory.md", "", memory.render(state).replace("\n#", "\n###").replace("# Working", "### Working", 1)],
+        _notes(state),
         _finished(state, plots),
         _candidates(state, plans.block),
         _triggers(state, plans.block),
@@ -80,6 +83,15 @@ def _listed(numbers: list[int]) -> str:
 def _what(state: State, it: Iteration) -> str:
     parent = "root" if it.proposal.parent is None else it.proposal.parent
     return f"{describe(state.contract, it.proposal.mutation)} from parent {parent}"
+
+
+def _notes(state: State) -> list[str]:
+    """Return what people wrote into notes.md, as it was last seen."""
+    said = [note.text for note in state.notes if note.what == "notes.md"]
+    if not said:
+        return []
+    cut = "\n(cut here; view_file notes.md has the rest)" if len(said[-1]) > NOTE_CHARACTERS else ""
+    return ["## Notes from people (notes.md)", "", said[-1][:NOTE_CHARACTERS].replace("\n#", "\n##") + cut]
 
 
 def _finished(state: State, plots: dict[int, tuple[str, ...]]) -> list[str]:

@@ -89,7 +89,19 @@ class Plans:
             raise RefusedError(f"{rule.key} refused: a seed is no hyperparameter; call replicate for another seed")
         self._check_count(plan, change)
         plan.changes[rule.key] = change
-        return f"slot {call.slot}: {rule.short}: {number(old)} -> {number(value)}"
+        told = f"slot {call.slot}: {rule.short}: {number(old)} -> {number(value)}"
+        idle = self._idle(plan, rule.key)
+        return (
+            f"{told}. Note: it could not act in node {plan.node} ({idle}); alone it may change nothing"
+            if idle
+            else told
+        )
+
+    def _idle(self, plan: Plan, key: str) -> str:
+        """Return why a key could not act in the parent's runs, "" when it could."""
+        its = self.state.nodes[plan.node].iterations if plan.node is not None else []
+        ends = [self.state.iterations[i].final for i in its]
+        return next((end.keys_idle[key] for end in reversed(ends) if end is not None and key in end.keys_idle), "")
 
     def _check_count(self, plan: Plan, change: Change) -> None:
         """Raise RefusedError when a plan would change more keys than one iteration may."""
