@@ -116,7 +116,7 @@ def cost_line(state: State, turn: Turn) -> str | None:
     if not used.calls and not turn.instead:
         return None
     asked = state.session.scientist if state.session else ""
-    beside = f" in place of {asked}" if turn.instead and asked != turn.scientist else ""
+    beside = f" in place of {asked}" if turn.instead else ""
     replies = counted(used.replies, "reply", "replies")
     said = f"turn {turn.turn}: {turn.scientist}{beside}, {replies}, {duration(used.seconds)}, {used.usd}"
     cache = f" (cache {share(used.cache_rate)})" if used.replies else ""

@@ -165,7 +165,7 @@ def test_money_may_be_used_to_the_last_micro_dollar(more, allowed):
         assert found == "max_usd 0.001: $0.0009 are spent, and the next request may cost $0.0001"
 
 
-@pytest.mark.parametrize("limit", [0.1, 0.29, 1.1, 2.675, 5.0])
+@pytest.mark.parametrize("limit", [0.1, 2.01, 2.03, 2.05, 5.0])
 def test_a_limit_in_dollars_is_its_micro_dollars(limit):
     exact = int(Fraction(str(limit)) * 10**6)
     assert ledger.exceeded(Allowance(max_usd=limit), Spent(), micro_usd=exact) is None

@@ -68,6 +68,16 @@ def test_a_turn_says_who_took_it_and_what_it_cost(made):
     assert [line.split(" [")[0].split(":")[0] for line in first.splitlines()] == ["turn 1", "iter 1", "iter 2"]
 
 
+def test_a_turn_that_nobody_could_be_asked_about_is_told_and_costs_nothing():
+    made = Asked()
+    made.add(Session(session=2, version="0", scientist="claude", launcher="l", slots=1, sandbox="none", iterations=9))
+    made.ask(50_000)
+    made.take()
+    made.take(scientist="offline", instead="no budget")
+    assert told(made)[-2].startswith("turn 2: offline in place of claude, 0 replies, 0 s, $0.0000; $0.0500 spent\n")
+    assert "  cost $0.0500, $0.0500 a turn (mean of 1)" in costs.section(made.state)
+
+
 def test_requests_pauses_and_losses_have_no_line_of_their_own(made):
     """The scientist says the last two aloud (`Office.pause`, `Office.say`), so that they are not said twice."""
     quiet = [e for e in made.events if e.body.type in ("llm_reserved", "llm_settled", "waiting")]
