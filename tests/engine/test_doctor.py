@@ -202,10 +202,11 @@ MODELS = {
 @pytest.mark.parametrize("fault", MODELS)
 def test_what_the_service_or_the_settings_say(tmp_path, look, served, fault):
     more, server, failing, name, told = MODELS[fault]
-    served(**server)
+    service = served(**server)
     code, found = look(toy.make_home(tmp_path, exploration=toy.EXPLORATION + more), "toy")
     assert failures(found) == failing and code == (3 if failing else 0)
     assert told in found[name][1]
+    assert ("model" in found) == bool(service.others) == (fault != "offline")
 
 
 def test_a_service_that_is_not_there_is_worth_a_warning(tmp_path, look, monkeypatch):
