@@ -115,13 +115,16 @@ def hide_environment() -> None:
 def interpreter_paths(program: str, path: str | None = None) -> list[str]:
     """Return the folders that a Python program needs: its virtual environment and the installation it was made from.
 
-    Follows the links of `program` one by one. A folder counts only if it is an environment (pyvenv.cfg) or holds
-    lib/pythonX.Y/os.py, so that a link in a home folder's bin/ does not open the home folder.
+    Follows the links of `program` one by one; an environment that is itself a link is found by both its names. A folder
+    counts only if it is an environment (pyvenv.cfg) or holds lib/pythonX.Y/os.py, so that a link in a home folder's
+    bin/ does not open the home folder.
     """
     import shutil
 
     found: list[str] = []
     step = shutil.which(program, path=path) or program
+    if os.path.isabs(step):
+        _add_prefix(os.path.dirname(os.path.dirname(os.path.normpath(step))), found)
     for _ in range(40):
         step = os.path.join(os.path.realpath(os.path.dirname(step)), os.path.basename(step))
         _add_prefix(os.path.dirname(os.path.dirname(step)), found)

@@ -279,6 +279,14 @@ def test_interpreter_paths(tmp_path):
     assert str(tmp_path) not in sandbox.interpreter_paths(str(tmp_path / "bin" / "python"))
 
 
+def test_an_environment_that_is_a_link_starts(box, tmp_path):
+    link = tmp_path / "linked-env"
+    link.symlink_to(sys.prefix, target_is_directory=True)
+    program = link / os.path.relpath(sys.executable, sys.prefix)
+    done = box.run("import numpy; print('started')", python=(str(program), "-P"))
+    assert done.stdout == "started\n", done.stderr
+
+
 def test_hide_environment():
     if not sys.platform.startswith("linux"):
         pytest.skip("only Linux has the setting")
