@@ -3,7 +3,7 @@
 from orchestrator.core.dialogue import Reply
 from orchestrator.llm.scripted import says, uses
 from tests.scientist import stage
-from tests.scientist.hostile_base import CASES, CHOSEN, COST, case, observed, submits
+from tests.scientist.hostile_base import CASES, CHOSEN, COST, EMPTY, case, observed, submits
 
 # Unknown tools
 for index, name in enumerate(

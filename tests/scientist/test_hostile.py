@@ -12,7 +12,7 @@ import pytest
 from orchestrator.core.events import LlmReserved, LlmSettled, Refused, Turned
 from orchestrator.core.state import fold
 from orchestrator.errors import RefusedError
-from orchestrator.llm.scripted import ScriptedModel, uses
+from orchestrator.llm.scripted import ScriptedModel, says, uses
 from orchestrator.scientist.claude import prose
 from tests.scientist import stage
 from tests.scientist.hostile import CASES, ENDING, FALSE_TOO, FORGED_TOO, KINDS
@@ -255,3 +255,20 @@ def test_a_row_that_is_edited_again_after_a_refused_submit_is_edited_once(stages
     played = stages.play("end", tmp_path, ScriptedModel(script))
     assert [(r.op, r.strategy) for r in played.state.boundaries[1].rules] == [("change", "explore"), ("add", "narrow")]
     assert len(played.state.refusals) == 1 and played.code == 0
+
+
+@pytest.mark.parametrize(
+    ("reply", "refused", "why"),
+    [
+        (lambda m: uses(("launch", {})), 9, "8 parts of its replies were refused"),
+        (lambda m: says("I am thinking about it."), 9, "8 parts of its replies were refused"),
+        (lambda m: uses(("view_file", {"name": "memory.md"})), 1, "no turn was handed in within 24 replies"),
+    ],
+    ids=["refused-each-time", "never-a-call", "reads-for-ever"],
+)
+def test_a_model_that_never_does_well_costs_bounded_turns_and_the_night_goes_on(stages, tmp_path, reply, refused, why):
+    played = stages.play("middle", tmp_path, ScriptedModel(lambda request: reply(request.messages)))
+    turns = [t for t in played.state.turns if t.instead]
+    assert len(turns) == 2 and all(t.scientist == "offline" and why in t.instead for t in turns)
+    assert [sum(r.turn == t.turn for r in played.state.refusals) for t in turns] == [refused, refused]
+    assert played.code == 0 and played.state.planned == 4 and not played.state.unreflected
