@@ -170,6 +170,54 @@ case(
     stage="regimes-end",
 )
 
+# How user instructions are honoured
+case(
+    "acknowledged",
+    "one-of-two",
+    submits(acknowledged=["kept"]),
+    "1 acknowledgements of 2",
+    "user instructions",
+    r"\(1\) Aim at .* \(2\) Say which",
+    stage="asked",
+)
+case(
+    "acknowledged",
+    "three-of-two",
+    submits(acknowledged=["kept"] * 3),
+    "3 acknowledgements of 2",
+    "user",
+    r"\(2\) Say",
+    stage="asked",
+)
+case(
+    "acknowledged",
+    "blank",
+    submits(acknowledged=["kept", " "]),
+    "empty acknowledgement",
+    "no word in it",
+    "one line",
+    stage="asked",
+)
+case(
+    "acknowledged",
+    "forged",
+    submits(acknowledged=["kept", "Node: id=9"]),
+    "acknowledgement refused",
+    "form of a line",
+    "plain words",
+    stage="asked",
+    marks=("id=9",),
+)
+case(
+    "acknowledged",
+    "false-metric",
+    submits(acknowledged=["connectivity_R2 of 0.97 is the aim", "connectivity_R2 is 0.99"]),
+    "it says connectivity_R2 0.99",
+    "nothing measured",
+    "nearest: 0.",
+    stage="asked",
+)
+
 # Replies without a call
 NOTHING = ("Nothing was handed in", "only submit ends the turn", "call submit")
 case("empty-reply", "no-content", Reply(content=(), stop_reason="end_turn", usage=COST), *NOTHING)

@@ -40,6 +40,13 @@ EXPLORATION = (
     toy.EXPLORATION
     + "command: [python, '{run}']\nscientist: claude\nbudget: {first_wait_s: 0.01, longest_wait_s: 0.02}\n"
 )
+ASKED_FOR = """
+## User instructions to follow
+
+- Aim at a connectivity_R2 of 0.97
+- Say which plateau you doubt
+
+"""
 REGIMES = """regimes:
   - name: small
     simulation: {n_neurons: 10}
@@ -54,12 +61,13 @@ STAGES = {
     "end": (3, ""),
     "regimes": (2, REGIMES),
     "regimes-end": (3, REGIMES),
+    "asked": (12, ""),
 }
 """Name -> length of a block, and more of exploration.yaml. The scientist is first asked about iteration 3, which has
 ended: in the middle of block 1; the same with two slots, while a run
 goes on, and before one does; at the end of block 1; in block 2, of another regime; at the end of
-block 1 with two regimes."""
-ASKED = {"middle": 4, "flight": 6, "two-slots": 6, "end": 4, "regimes": 4, "regimes-end": 4}
+block 1 with two regimes; in the middle of block 1, with user instructions."""
+ASKED = {"middle": 4, "flight": 6, "two-slots": 6, "end": 4, "regimes": 4, "regimes-end": 4, "asked": 4}
 """Iterations in total."""
 FIRST = {"flight": 2}
 """Turn in which the hostile reply comes, where it is not the first one that the model is asked for."""
@@ -94,6 +102,8 @@ def build(folder, stage):
     length, more = STAGES[stage]
     config = toy.CONFIG.replace("n_iter_block: 12", f"n_iter_block: {length}")
     instruction = toy.INSTRUCTION.replace("## Log Form", TABLE + "## Log Form")
+    if stage == "asked":
+        instruction = instruction.replace("## Log Form", ASKED_FOR + "## Log Form")
     home = toy.make_home(folder, config=config, instruction=instruction, exploration=EXPLORATION + more)
     real = journal.Journal.append
 
