@@ -131,7 +131,7 @@ def _row(cells: list[str]) -> str:
 def _best_row(state: State, block: int, node: Node) -> str:
     summary = summarise(state, node, state.contract.primary.name)
     said = state.iterations[node.id].reflection
-    finding = said.observation if said is not None else "not judged yet"
+    finding = said.observation.replace("|", "\\|") if said is not None else "not judged yet"
     cells = [number(configs.get(node.config, k)) for k in _columns(state)]
     error = f" ± {summary.standard_error:.4f}" if summary.standard_error is not None else ""
     regimes = [state.regime_name(block)] if state.contract.regimes else []

@@ -34,6 +34,8 @@ Feature: TypeAlias = Literal["thinking", "effort", "cache"]
 FEATURES: frozenset[Feature] = frozenset(get_args(Feature))
 """What the service knows and a server of one's own may not."""
 STOP_REASONS: tuple[str, ...] = get_args(StopReason)
+CUT_SHORT = ("max_tokens", "refusal", "model_context_window_exceeded")
+"""Stop reasons that may end a tool call before its end: the caller acts on no call of such a reply."""
 BREAKPOINTS = 4
 """Most cache breakpoints in a request."""
 QUOTED = 120
@@ -218,7 +220,7 @@ class AnthropicModel:
                         "the model service's reply broke off before its end (no message_stop)", maybe_paid=True
                     )
                 message = stream.get_final_message()
-                if message.stop_reason == "tool_use" and not pieces.whole:
+                if message.stop_reason not in CUT_SHORT and not pieces.whole:
                     return ModelUnavailableError(
                         "the model service sent a tool call whose input is not complete JSON", maybe_paid=True
                     )

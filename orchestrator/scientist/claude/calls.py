@@ -17,6 +17,7 @@ from orchestrator.core.exploration import Budget, ModelSettings
 from orchestrator.core.state import Call
 from orchestrator.errors import ModelRejectedError, ModelUnavailableError, NeedsPersonError
 from orchestrator.ports import Exchange, LanguageModel, Office
+from orchestrator.scientist.claude import echo
 
 IMAGE_TOKENS = 1_600
 """At most, for a plot as it is sent."""
@@ -59,7 +60,7 @@ class Caller:
             call = self._reserve(request, step)
             started = time.monotonic()
             try:
-                reply = self._model.converse(request, self._office.image)
+                reply = echo.writable(self._model.converse(request, self._office.image))
             except ModelRejectedError as error:
                 self._settle(call, "rejected", 0, started, sentence=str(error))
                 raise

@@ -12,7 +12,7 @@ from orchestrator.core.records import Record, Turn
 from orchestrator.core.state import State
 from orchestrator.errors import RefusedError
 from orchestrator.ports import Office
-from orchestrator.scientist.claude import prompt, tools
+from orchestrator.scientist.claude import echo, prompt, prose, tools
 from orchestrator.scientist.claude.calls import Caller
 from orchestrator.scientist.claude.draft import Draft
 
@@ -47,7 +47,7 @@ class Conversation:
             GivenUpError: none came within the bounds; what was refused is on record.
         """
         for step in range(1, MAX_STEPS + 1):
-            reply = self._caller.ask(self._request, step)
+            reply = echo.heard(self._caller.ask(self._request, step), self._request.messages)
             answer = self._answer(reply)
             if self._handed_in is not None:
                 return self._handed_in
@@ -61,7 +61,7 @@ class Conversation:
     def _continue(self, reply: Reply, answer: list[Block]) -> None:
         said: list[Block] = list(self._request.messages)
         if reply.content:
-            said.append({"role": "assistant", "content": [_sendable(b) for b in reply.content]})
+            said.append({"role": "assistant", "content": [echo.sendable(b) for b in reply.content]})
         if answer and said[-1]["role"] == "user":  # an empty reply: what is said goes on in the same message
             said[-1] = {"role": "user", "content": [*said[-1]["content"], *answer]}
         elif answer:
@@ -74,11 +74,9 @@ class Conversation:
         """Return what is said to a reply; a paused one is just continued."""
         calls = [b for b in reply.content if b.get("type") == "tool_use"]
         match reply.stop_reason:
-            case "refusal":
-                self._refuse("the model declined to answer (stop reason refusal)")
-                raise GivenUpError("the model declined to answer")
+            case "refusal":  # put on record, like the next, by the turn that is taken in place of this one
+                raise GivenUpError("the model declined to answer (stop reason refusal)")
             case "model_context_window_exceeded":
-                self._refuse("the conversation is longer than the model's context")
                 raise GivenUpError(
                     "the conversation is longer than the model's context; compact the notes in memory.md"
                 )
@@ -88,13 +86,14 @@ class Conversation:
                 return []
             case _ if calls:
                 return self._called(calls)
-        empty = not any(str(b.get("text", "")).strip() for b in reply.content)
-        self._refuse("an empty reply" if empty else "a reply without a tool call: nothing was handed in")
-        return [{"type": "text", "text": prompt.NUDGE}]
+        empty = not any(prose.visible(str(b.get("text", ""))).strip() for b in reply.content)
+        told = self._refuse("an empty reply refused" if empty else "a reply without a tool call refused")
+        return [{"type": "text", "text": f"{told}. {prompt.NUDGE}"}]
 
     def _cut(self, calls: list[Block]) -> list[Block]:
-        told = "the reply was cut at its longest length: none of its calls was taken. Say it shorter, in fewer calls"
-        self._refuse(told)
+        told = self._refuse(
+            "the reply was cut at its longest length: none of its calls was taken. Say it shorter, in fewer calls"
+        )
         return [_result(c, f"Refused: {told}", error=True) for c in calls] or [{"type": "text", "text": told}]
 
     def _called(self, calls: list[Block]) -> list[Block]:
@@ -107,8 +106,7 @@ class Conversation:
             try:
                 results.append(self._one(call, last=i == len(calls) - 1))
             except RefusedError as error:
-                self._refuse(str(error))
-                results.append(_result(call, f"Refused: {error}", error=True))
+                results.append(_result(call, f"Refused: {self._refuse(str(error))}", error=True))
         return results
 
     def _refused_in(self, results: list[Block]) -> bool:
@@ -141,19 +139,18 @@ class Conversation:
 
     # Refusals
 
-    def _refuse(self, reason: str) -> None:
-        """Put a refusal on record, once: a conversation that is gone through again after a kill refuses the same."""
+    def _refuse(self, reason: str) -> str:
+        """Put a refusal on record and return it as it is told.
+
+        Once: a conversation that is gone through again after a kill refuses the same.
+        """
+        reason = prose.told(reason)
         self._refusals += 1
         here = [r for r in self._office.ledger().refusals if r.turn == self._turn]
         if self._refusals <= len(here) and here[self._refusals - 1].reason == reason:
-            return
+            return reason
         self._office.record(Refused(turn=self._turn, attempt=len(here) + 1, scientist="claude", reason=reason))
-
-
-def _sendable(block: Block) -> Block:
-    """Return a reply's block as it may be sent back: the service takes objects only as a tool's input."""
-    odd = block.get("type") == "tool_use" and not isinstance(block.get("input"), dict)
-    return block | {"input": {}} if odd else block
+        return reason
 
 
 def _result(call: Block, content: Any, *, error: bool = False) -> Block:

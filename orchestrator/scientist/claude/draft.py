@@ -27,7 +27,8 @@ class Draft:
         self.state, self.asked = state, n
         self._based_on = state.seq  # now: refusals and costs of the conversation come after it
         self.plans = Plans(state, n)
-        self.principles: list[Principle] = list(state.principles)
+        self.principles: dict[int, Principle] = dict(enumerate(state.principles, 1))
+        """By number: those of the prompt keep theirs, whatever is replaced."""
         self.rules: list[RuleEdit] = []
         self.end: Boundary | None = None
         self.sections: dict[str, tuple[str, ...]] = {}
@@ -58,22 +59,26 @@ class Draft:
         regime = self._cited([*call.support, *call.against])
         both = set(call.support) & set(call.against)
         if both:
-            raise RefusedError(f"iteration {min(both)} refused: it is cited for the principle and against it")
-        shown = len(self.principles)
-        bad = [i for i in call.replaces if not 1 <= i <= shown]
+            raise RefusedError(
+                f"iteration {min(both)} refused: it is cited for the principle and against it; keep it on one side"
+            )
+        bad = [i for i in call.replaces if i not in self.principles]
         if bad:
-            told = f"principles are P1 to P{shown}" if shown else "there are no principles yet"
-            raise RefusedError(f"replaces {bad} refused: {told}")
-        kept = [p for i, p in enumerate(self.principles, 1) if i not in call.replaces]
+            known = f"principles are {', '.join(f'P{i}' for i in self.principles)}"
+            told = known if self.principles else "there are no principles yet"
+            raise RefusedError(f"replaces {bad[:8]} refused: {told}; [] replaces none")
+        kept = {i: p for i, p in self.principles.items() if i not in call.replaces and p.text != text}
         if len(kept) >= MAX_PRINCIPLES:
             raise RefusedError(f"principle refused: there are {MAX_PRINCIPLES} already; replace or merge some")
         support, against = (tuple(sorted(set(ids))) for ids in (call.support, call.against))
-        self.principles = [*kept, Principle(text=text, regime=regime, support=support, against=against)]
-        return self._standing(self.principles[-1])
+        made = Principle(text=text, regime=regime, support=support, against=against)
+        number = max(self.principles, default=0) + 1
+        self.principles = kept | {number: made}
+        return self._standing(f"P{number}", made)
 
-    def _standing(self, principle: Principle) -> str:
+    def _standing(self, name: str, principle: Principle) -> str:
         """Return where memory.md shows a principle, and why."""
-        name, needed = f"P{len(self.principles)}", self.state.contract.principle_support
+        needed = self.state.contract.principle_support
         if principle.against:
             return f"{name} stands under Open Questions: iterations {list(principle.against)} are against it"
         if len(principle.support) < needed:
@@ -90,7 +95,9 @@ class Draft:
         regimes = {self.state.regime_name(done[i].block) for i in cited}
         if len(regimes) > 1:
             told = ", ".join(sorted(regimes))
-            raise RefusedError(f"iterations of regimes {told} refused: a principle is of one regime")
+            raise RefusedError(
+                f"iterations of regimes {told} refused: a principle is of one regime; cite iterations of one of them"
+            )
         return regimes.pop()
 
     # A block's end
@@ -103,8 +110,12 @@ class Draft:
         cells = [""] * 2 if call.op == "remove" else [call.condition, call.action]
         if call.op != "remove":
             cells = [prose.line(text, what) for text, what in zip(cells, ("condition", "action"), strict=True)]
-        edit = RuleEdit(op=call.op, strategy=name, condition=cells[0], action=cells[1], reason=reason)
-        rules = [*self.rules, edit]
+        if "|" in name + "".join(cells):
+            raise RefusedError(f"row {name} refused: a cell of a table is one line without `|`; say `or`, or a comma")
+        added = any(r.op == "add" and r.strategy == name for r in self.rules)
+        op = "add" if added and call.op == "change" else call.op
+        edit = RuleEdit(op=op, strategy=name, condition=cells[0], action=cells[1], reason=reason)
+        rules = [*(r for r in self.rules if r.strategy != name), edit]  # the last word on a row holds
         check_rules(self.state, tuple(rules))
         row = next((r for r in self.state.strategies if r.name == name), None)
         if call.op == "change" and row is not None and [row.condition, row.action] == cells:
@@ -135,7 +146,9 @@ class Draft:
 
     def _at_end(self, tool: str) -> None:
         if self.state.closing is None:
-            raise RefusedError(f"{tool} refused: no block is complete now; the rules hold until a block's end")
+            raise RefusedError(
+                f"{tool} refused: no block is complete now, the rules hold until one is; go on with submit"
+            )
 
     # The turn
 
@@ -152,7 +165,7 @@ class Draft:
             emerging=self.sections.get("Emerging Observations", self._before()),
             questions=self.sections.get("Open Questions"),
             hypothesis=" ".join(self.sections.get("Hypothesis", ())),
-            principles=tuple(self.principles),
+            principles=tuple(self.principles.values()),
             acknowledged=self._acknowledged(call),
             boundary=self._boundary(),
         )
@@ -217,11 +230,14 @@ class Draft:
         if not call.acknowledged and len(before) == len(asked):
             return ()
         if len(call.acknowledged) != len(asked):
-            texts = "; ".join(f"({i}) {item.text}" for i, item in enumerate(asked, 1)) or "there are none"
+            texts = "; ".join(f"({i}) {item.text}" for i, item in enumerate(asked, 1)) or "there are none, so []"
             raise RefusedError(
                 f"submit refused: {len(call.acknowledged)} acknowledgements of {len(asked)} user instructions: {texts}"
             )
-        return tuple(prose.line(text, "acknowledgement") for text in call.acknowledged)
+        said = tuple(prose.line(text, "acknowledgement") for text in call.acknowledged)
+        for text, item in zip(said, asked, strict=True):
+            prose.check_figures(self.state, [text], "acknowledgement", given=item.text)
+        return said
 
     def _boundary(self) -> Boundary | None:
         closing = self.state.closing

@@ -79,10 +79,15 @@ class Plans:
         if plan is None or plan.again:
             raise RefusedError(f"slot {call.slot} has no parent yet: call choose_parent first; nodes: {self._nodes()}")
         rule = self.rule(call.key)
-        old, value = configs.get(self._base(plan), rule.key), _typed(rule, call.value)
+        old = configs.get(self._base(plan), rule.key)
+        value = _typed(rule, call.value) if rule.level == "free" and not rule.exempt else call.value
         if rule.key in plan.changes and canonical(value) == canonical(old):
             del plan.changes[rule.key]
             return f"slot {call.slot}: {rule.short} is the parent's {number(old)} again"
+        if rule.level == "free" and not rule.exempt and canonical(value) == canonical(old):
+            raise RefusedError(
+                f"{rule.key} = {number(value)} refused: that is its value already; it may be {bounds(rule)}"
+            )
         change = Change(key=rule.key, old=old, new=value)
         mutation.check_change(self.state.contract, change)
         if rule.exempt:
@@ -151,7 +156,7 @@ class Plans:
         named = {name: k for k in self.state.contract.keys for name in (k.key.split(".")[-1], k.short, k.key)}
         if key in named:
             return named[key]
-        near = [named[n] for n in difflib.get_close_matches(key, list(named), n=6, cutoff=0.4)]
+        near = [named[n] for n in difflib.get_close_matches(key[:80], list(named), n=6, cutoff=0.4)]
         free = [k.short for k in near if k.level == "free" and not k.exempt]
         free = free or [k.short for k in self.state.contract.keys if k.level == "free" and not k.exempt]
         told = ", ".join(dict.fromkeys(free))
@@ -188,6 +193,7 @@ class Plans:
             raise RefusedError(f"slot {said.slot} refused: nothing was chosen for it; call choose_parent or replicate")
         name = self._strategy(said.strategy)
         why, expected = prose.line(said.parent_rule, "parent_rule"), prose.line(said.hypothesis, "hypothesis")
+        prose.check_figures(self.state, [why], "parent_rule")
         at = self._desk(self.iteration_of(said.slot), pending, said.slot)
         if plan.again is None and not plan.changes:
             if plan.node is not None:
@@ -213,6 +219,8 @@ class Plans:
     def _strategy(self, name: str) -> str:
         rows = [row.name for row in self.state.strategies]
         found = prose.line(name, "strategy", 60)
+        if "|" in found:  # names stand in tables
+            raise RefusedError(f"strategy {found!r} refused: a name has no `|` in it; take one of {', '.join(ALWAYS)}")
         if rows and found not in (*rows, *ALWAYS):
             near = difflib.get_close_matches(found, (*rows, *ALWAYS), n=3, cutoff=0.4) or rows
             raise RefusedError(f"strategy {found!r} refused: the table has no such row; nearest: {', '.join(near)}")
@@ -227,16 +235,35 @@ class Plans:
 
 
 def _typed(rule: KeyRule, value: Any) -> Any:
-    """Return a value as the key's type where nothing is lost; raises RefusedError for a float that is no number."""
+    """Return a value as the key's type where nothing is lost.
+
+    Raises:
+        RefusedError: it is of another type, or no number that a config can hold; says what the key may be.
+    """
     if isinstance(value, float) and not math.isfinite(value):
-        raise RefusedError(f"{rule.key} = {value} refused: it is no number; {bounds(rule)}")
-    if rule.allowed and not isinstance(value, bool):
-        return next((v for v in rule.allowed if v == value and not isinstance(v, bool)), value)
-    if rule.type == "float" and isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53:
-        return float(value)
-    if rule.type == "int" and isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value
+        raise RefusedError(f"{rule.key} = {value} refused: it is no number; it may be {bounds(rule)}")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        for listed in rule.allowed or ():
+            if listed == value and not isinstance(listed, bool):
+                return listed
+        if rule.type in ("int", "float") and abs(value) >= 2**63 and isinstance(value, int):
+            raise RefusedError(f"{rule.key} = {_shown(value)} refused: out of range; it may be {bounds(rule)}")
+        if rule.type == "float":
+            return float(value) + 0.0  # minus zero is zero
+        if rule.type == "int" and value == int(value):
+            return int(value)
+    elif isinstance(value, bool) and rule.type == "bool":
+        return value
+    elif isinstance(value, str) and rule.type == "str":
+        return value if value in (rule.allowed or ()) else prose.line(value, rule.key, 80)
+    raise RefusedError(
+        f"{rule.key} = {_shown(value)} refused: it is of type {rule.type}; it may be {bounds(rule)}, now {rule.start!r}"
+    )
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def bounds(rule: KeyRule) -> str:

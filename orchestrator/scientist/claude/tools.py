@@ -5,7 +5,7 @@ The records are checked here too, whatever the service does: a server of one's o
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt, StrictStr, ValidationError
 
@@ -213,11 +213,23 @@ def read(name: str, given: Any) -> Record:
 
 
 def _fault(problem: Any, record: type[Record]) -> str:
-    path = ".".join(str(p) for p in problem["loc"] if p not in ("int", "float", "bool", "str")) or "input"
-    if problem["type"] == "missing":
-        return f"{path} is missing; it takes {', '.join(record.model_fields)}"
-    if problem["type"] == "extra_forbidden":
-        return f"{path} is unknown; it takes {', '.join(record.model_fields)}"
-    if problem["type"] == "recursion_loop":
-        return f"{path} is nested too deeply"
-    return f"{path}: {problem['msg']}, found {repr(problem['input'])[:80]}"
+    kinds = ("int", "float", "bool", "str")  # pydantic names the members of a union like parts of the path
+    path = [p for p in problem["loc"] if p not in kinds and not str(p).startswith("literal[")]
+    name, found = ".".join(str(p)[:80] for p in path) or "input", repr(problem["input"])[:80]
+    match problem["type"]:
+        case "missing":
+            return f"{name} is missing; it takes {', '.join(_fields(record, path[:-1]))}"
+        case "extra_forbidden":
+            return f"{name} is unknown; it takes {', '.join(_fields(record, path[:-1]))}"
+        case _:
+            return f"{name}: {problem['msg']}, found {found}"
+
+
+def _fields(record: type[Record], path: list[Any]) -> list[str]:
+    """Return the fields of a record, or of the record in one of its lists that a path leads to."""
+    for part in path:
+        if part in record.model_fields:
+            inner = next(iter(get_args(record.model_fields[part].annotation)), None)
+            if isinstance(inner, type) and issubclass(inner, Record):
+                record = inner
+    return list(record.model_fields)
