@@ -67,6 +67,7 @@ def test_a_short_wait_that_the_service_asks_for_is_kept():
         ("1.5", 1.5, 1.5),
         (format_datetime(datetime.now(UTC) + timedelta(hours=1), usegmt=True), 3000, 3600),
     ],
+    ids=["seconds", "a part of a second", "a date"],
 )
 def test_a_long_wait_is_the_callers(header, low, high):
     error, requests = unavailable(Fails(status=429, error_type="rate_limit_error", retry_after=header))
