@@ -16,6 +16,9 @@ from orchestrator.scientist.claude.forecast import forecast, sentence
 from orchestrator.scientist.claude.plans import Plans
 from orchestrator.scientist.offline import OfflineScientist, fillers
 
+NO_TURN = "Claude gave no usable turn ("
+"""Begins the sentence that a turn of the offline scientist has in its place."""
+
 
 class ClaudeScientist:
     """Asks Claude for each turn: what to make of the finished runs, and what to run next."""
@@ -48,7 +51,7 @@ class ClaudeScientist:
         try:
             return Conversation(state, n, self._settings, self._office, caller).run()
         except (GivenUpError, TurnSpentError) as error:
-            return self._instead(state, n, str(error))
+            return self.instead(state, n, f"{NO_TURN}{error})")
 
     def _say_forecast(self, office: Office, state: State) -> None:
         """Say, once a session, how large the prefix is and what a turn will cost."""
@@ -84,10 +87,9 @@ class ClaudeScientist:
     def _caller(self, office: Office, where: tuple[int, int, int]) -> Caller:
         return Caller(self._model, self._settings, self._budget, office, where)
 
-    def _instead(self, state: State, n: int, why: str) -> Turn:
+    def instead(self, state: State, n: int, sentence: str) -> Turn:
         """Return the offline scientist's turn, marked, with what Claude has written in memory left as it is."""
         assert self._office is not None
-        sentence = f"Claude gave no usable turn ({why})"
         number = len(state.turns) + 1
         here = [r for r in self._office.ledger().refusals if r.turn == number]
         if not here or here[-1].reason != sentence:
