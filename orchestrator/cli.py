@@ -294,7 +294,10 @@ def _signals(running: Explorer | Confirmation) -> Iterator[list[int]]:
     def stop(number: int, frame: FrameType | None) -> None:
         received.append(number)
         if len(received) == 1:
-            print("stopping: the runs in flight write a checkpoint first (again to stop at once)", file=sys.stderr)
+            print(
+                "stopping: runs in flight write a checkpoint, a reply on its way is waited for (again to stop at once)",
+                file=sys.stderr,
+            )
             running.stop()
         else:
             raise KeyboardInterrupt

@@ -128,6 +128,21 @@ def test_a_run_that_ends_while_the_engine_is_dead_does_not_cost_the_turn(tmp_pat
     replayed(home)
 
 
+def test_tokens_of_lost_requests_count(tmp_path):
+    """A kill while a request is out does not make room in `max_tokens` for another one."""
+    home = claude.home(
+        tmp_path, *OPTIONS, exploration=claude.EXPLORATION.replace("{first", "{max_tokens: 60000, first")
+    )
+    with claude.server() as server:
+        for call in (1, 2):
+            killed(home, server, "before_reply_kept", call)
+        done = explore(home, server)
+    assert done.returncode == 3, done.stdout + done.stderr
+    state = state_of(home)
+    assert f"max_tokens 60000: {sum(c.reserved.tokens for c in state.calls.values())} are used" in done.stdout
+    assert [c.settled.outcome for c in state.calls.values()] == ["lost", "lost"]
+
+
 def test_a_reply_that_broke_off_is_said_to_count(tmp_path):
     home = claude.home(tmp_path, *OPTIONS)
 

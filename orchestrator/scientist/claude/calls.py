@@ -143,6 +143,7 @@ class Caller:
             model=request.model,
             request_sha=request.sha,
             micro_usd=micro,
+            tokens=worst.total,
         )
         self._office.record(reserved)
         return reserved
