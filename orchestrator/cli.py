@@ -155,11 +155,16 @@ def resume(arguments: argparse.Namespace) -> int:
     arguments.slots, arguments.mode = arguments.slots or last.slots, arguments.mode or last.mode
     total = last.iterations
     if arguments.block:
+        from orchestrator.core import ledger
         from orchestrator.engine.snapshots import start_again
         from orchestrator.launch.local import LocalLauncher
 
+        before = ledger.spent(sealing.state_of(setup.paths)).micro_usd
         aside, total = start_again(setup.paths, arguments.block, LocalLauncher())
         print(f"starting again from the end of block {arguments.block}; all that came later is kept in {aside}")
+        later = before - ledger.spent(sealing.state_of(setup.paths)).micro_usd
+        if later:
+            print(f"{ledger.usd(later)} were spent later: they do not count in the budget of what starts again")
         setup = opening.load(arguments.home, arguments.name, opening.Wishes.of(arguments))
     return _run(setup, arguments, total)
 

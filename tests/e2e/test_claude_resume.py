@@ -58,6 +58,21 @@ def test_a_raised_budget_goes_on_with_the_replies_that_were_paid(tmp_path):
     assert len({(c.turn, c.step) for c in calls}) == len(calls)
 
 
+def test_a_budget_that_is_lowered_while_the_engine_runs_holds_from_the_next_turn(tmp_path):
+    home = claude.home(tmp_path, *OPTIONS, exploration=claude.EXPLORATION.replace("{first", "{max_usd: 4, first"))
+
+    def script(body, number):
+        if number == 2:
+            edit(home / SPEC, "max_usd: 4", "max_usd: 0.1")
+        return claude.SCRIPT(body, number)
+
+    with claude.server(script) as server:
+        done = explore(home, server)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "max_usd 0.1: $0.0" in done.stdout
+    assert {c.reserved.turn for c in state_of(home).calls.values()} == {1}
+
+
 def test_another_model_pays_its_own_price_and_the_earlier_one_its_own(tmp_path):
     home = claude.home(tmp_path, *OPTIONS)
     with claude.server() as server:
@@ -111,6 +126,7 @@ def test_starting_again_from_a_block_keeps_its_conversations(tmp_path):
         kept = max(c.reserved.call for c in state_of(home).calls.values() if c.reserved.turn <= 3)
         told = resume(home, server, "--block", "1")
     assert "starting again from the end of block 1" in told
+    assert "were spent later: they do not count in the budget of what starts again" in told
     assert len(state_of(home).calls) > kept
     replayed(home)
 

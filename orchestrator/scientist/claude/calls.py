@@ -184,8 +184,9 @@ class Caller:
         limit = self._budget.max_wait_h * 3600
         if waited + seconds > limit:
             raise NeedsPersonError(
-                f"the language model could not be asked for {waited / 3600:.2g} h ({why}); budget.max_wait_h is "
-                f"{self._budget.max_wait_h:g}. Run `make resume` when it answers again, or with SCIENTIST=offline"
+                f"the language model could not be asked for {waited / 3600:.2g} h ({why}); the next try would be in "
+                f"{_told(seconds)}, and budget.max_wait_h is {self._budget.max_wait_h:g}. Run `make resume` when it "
+                "answers again, or with SCIENTIST=offline"
             )
         told = f"{why}; trying again in {_told(seconds)}"
         self._office.record(Waiting(call=call, seconds=seconds, sentence=told))
