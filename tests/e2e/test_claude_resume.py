@@ -91,6 +91,7 @@ def test_a_reply_whose_file_is_gone_is_paid_again_and_that_is_said(tmp_path):
         (toy.out(home) / "prompts" / f"{CALL:04d}.json").unlink()
         told = resume(home, server)
     assert f"request {CALL} had its reply: prompts/{CALL:04d}.json is gone or damaged" in told
+    replayed(home)
 
 
 def test_the_offline_scientist_takes_over_within_a_conversation(tmp_path):
