@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections import Counter
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 
 from orchestrator.core import tree
@@ -71,8 +73,7 @@ class Views:
             return ""
         if meant.startswith(now) and now.startswith(before or ""):
             return ""  # an appending that a kill cut short
-        added = [line[2:] for line in difflib.ndiff(meant.splitlines(), now.splitlines()) if line.startswith("+ ")]
-        return "\n".join(added).strip("\n")
+        return "\n".join(added(meant.splitlines(), now.splitlines())).strip("\n")
 
     def _write(self, path: Path, text: str) -> None:
         shadow = self._shadows / path.name
@@ -86,6 +87,27 @@ class Views:
             _append(path, text[len(meant) :])
         else:
             atomic.write_if_changed(path, text)
+
+
+def added(before: list[str], after: list[str]) -> list[str]:
+    """Return the lines of `after` that `before` does not have, in order.
+
+    Lines are equal or they are not: to look for alike ones, as `difflib.ndiff` does, takes hours on a long log that an
+    editor has reformatted.
+    """
+    start = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(before, after, strict=False)))
+    before, after = before[start:], after[start:]
+    end = sum(1 for _ in takewhile(lambda two: two[0] == two[1], zip(reversed(before), reversed(after), strict=False)))
+    before, after = before[: len(before) - end], after[: len(after) - end]
+    found = []
+    for _, i1, i2, j1, j2 in difflib.SequenceMatcher(None, before, after).get_opcodes():
+        known = Counter(before[i1:i2])  # frequent lines are not matched in long texts
+        for line in after[j1:j2]:
+            if known[line]:
+                known[line] -= 1
+            else:
+                found.append(line)
+    return found
 
 
 def _read(path: Path) -> str | None:
