@@ -140,8 +140,9 @@ def test_replay_needs_no_key_and_shows_a_changed_prompt(demo, tmp_path):
     words = [sys.executable, "-m", "orchestrator", "replay", "ridge_numpy", "--root", str(paths.out.parent)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=50, env=toy.environment(), check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    turns = len(state_of(paths).turns)
-    assert f"{turns} turns are the same, {turns} of them of the model" in done.stdout
+    state = state_of(paths)
+    asked = len({c.reserved.turn for c in state.calls.values()})
+    assert f"{len(state.turns)} turns are the same, {asked} of them of the model" in done.stdout
     changed = tmp_path / "driver.py"
     changed.write_text(
         "import sys\nfrom orchestrator import cli\nfrom orchestrator.scientist.claude import prompt\n"
