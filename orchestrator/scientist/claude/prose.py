@@ -1,7 +1,9 @@
 """Check what Claude writes: lines that cannot be taken for the engine's, and no number that was not measured.
 
-What this does not stop: a false statement without a number, a number of one run told of another, numbers of things
-that are no metric. The facts beside the prose are the engine's in any case.
+What this does not stop: a false statement without a number, a number of one run told of another, a number before its
+metric's name (`0.99 in R2`), behind a sign of comparison or in words, a made-up difference, numbers of things that are
+no metric; of letters that look like Latin ones only the commonest are known. Hypotheses and the next block's focus
+state expectations, so their numbers are not checked. The facts beside the prose are the engine's in any case.
 """
 
 from __future__ import annotations
