@@ -25,7 +25,7 @@ from orchestrator.engine.transcripts import Transcripts
 from orchestrator.errors import NeedsPersonError
 from orchestrator.llm.recorded import RecordedModel
 from orchestrator.ports import Exchange, Picture, Scientist
-from orchestrator.scientist.claude import ClaudeScientist
+from orchestrator.scientist.claude import NOT_ASKED, ClaudeScientist
 from orchestrator.scientist.offline import OfflineScientist
 
 NO_LIMIT = Budget(max_usd=1e9)
@@ -132,7 +132,7 @@ def _converse(setup: Setup, events: list[Event], whole: State, turn: Turn) -> in
     scientist = ClaudeScientist(RecordedModel(exchanges), _settings(exchanges[0][0]), NO_LIMIT)
     scientist.attach(office)
     asked = next(c.reserved.asked for c in whole.calls.values() if c.reserved.based_on == based_on)
-    if "budget" in turn.instead:
+    if turn.instead.startswith(NOT_ASKED):
         return len(exchanges)  # the conversation was ended by its cost, not by its replies
     made = scientist.propose(state, asked)
     _same(turn, made)

@@ -14,7 +14,7 @@ from orchestrator.core.state import fold
 from orchestrator.engine.opening import paths_of
 from orchestrator.engine.sealing import sealed_contract, state_of
 from orchestrator.engine.transcripts import Transcripts
-from orchestrator.llm.answers import Fails, Says
+from orchestrator.llm.answers import Cuts, Fails, Says
 from orchestrator.scientist.claude.tools import TOOLS
 from orchestrator.store import journal
 from tests import claude, toy
@@ -237,7 +237,7 @@ def test_a_turns_budget_leaves_the_turn_to_the_offline_scientist(tmp_path):
     state = fold_of(home)
     assert any("the turn's budget is used up: max_usd 0.4" in t.instead for t in state.turns)
     assert (
-        "Marked: proposed by the offline scientist: Claude gave no usable turn"
+        "Marked: proposed by the offline scientist: Claude was not asked further"
         in (toy.out(home) / "analysis.md").read_text()
     )
 
@@ -297,6 +297,21 @@ def test_waiting_ends_at_its_limit(tmp_path):
     assert done.returncode == 3, done.stdout + done.stderr
     assert "the language model could not be asked for" in done.stdout
     assert "make resume" in done.stdout
+
+
+def test_replies_that_always_break_off_are_not_paid_for_ever(tmp_path):
+    home = claude.home(tmp_path, *OPTIONS)
+
+    def script(body, number):
+        return Cuts(reply=claude.SCRIPT(body, number), after_events=3)
+
+    with claude.server(script) as server:
+        done = explore(home, server, iterations=1)
+    assert done.returncode == 0, done.stdout + done.stderr
+    state = fold_of(home)
+    assert [len([c for c in state.calls.values() if c.reserved.turn == t.turn]) for t in state.turns] == [3, 3]
+    assert all("3 replies in a row broke off, each perhaps on the bill" in t.instead for t in state.turns)
+    assert ledger.spent(state).micro_usd == sum(c.reserved.micro_usd for c in state.calls.values())
 
 
 def test_ctrl_c_while_it_waits(tmp_path):

@@ -107,7 +107,7 @@ def test_nothing_changed_is_refused_with_the_two_ways_out(driver):
         (lambda p: (choose(p, 0, 2), change(p, 0, "lr_X", 1e-3)), "'lr_X' refused.*nearest free keys: lr_W"),
         (lambda p: (choose(p, 0, 2), change(p, 0, "n_neurons", 20)), r"frozen \(test:9\); free keys"),
         (lambda p: (choose(p, 0, 2), change(p, 0, "seed", 3)), "a seed is no hyperparameter; call replicate"),
-        (lambda p: (choose(p, 0, 2), change(p, 0, "lr_W", float("nan"))), "it is no number; 1E-4 to 1E-2"),
+        (lambda p: (choose(p, 0, 2), change(p, 0, "lr_W", float("nan"))), "it is no number; it may be 1E-4 to 1E-2"),
         (lambda p: (choose(p, 0, 2), change(p, 0, "lr_W", "1e-3")), "it is of type float"),
         (lambda p: (choose(p, 0, 2), change(p, 0, "batch_size", True)), "it is of type int"),
         (lambda p: (choose(p, 0, 2), change(p, 0, "lr_W", 6e-3)), "that is its value already"),

@@ -25,8 +25,12 @@ BYTES_PER_TOKEN = 2
 """Fewer than any text needs: a reservation is an upper bound."""
 
 
+BREAKS = 3
+"""Replies in a row that broke off, each perhaps on the bill, after which a turn is given up."""
+
+
 class TurnSpentError(Exception):
-    """The budget of one turn is used up: the offline scientist takes this turn."""
+    """The budget of one turn, or what it may lose, is used up: the offline scientist takes this turn."""
 
 
 class StoppedError(Exception):
@@ -46,14 +50,14 @@ class Caller:
         """Return the reply to a request: the one that was kept when it had arrived before, else a new one.
 
         Raises:
-            TurnSpentError: the turn's budget does not allow it.
+            TurnSpentError: the turn's budget does not allow it, or replies broke off again and again.
             NeedsPersonError: the total budget does not, the service turned it down, or it could not be reached.
             StoppedError: a person asked to stop.
         """
         kept = self._kept(request, step)
         if kept is not None:
             return kept
-        waited, pause = 0.0, self._budget.first_wait_s
+        waited, pause, breaks = 0.0, self._budget.first_wait_s, 0
         while True:
             if not self._office.pause(0.0, ""):
                 raise StoppedError
@@ -67,6 +71,11 @@ class Caller:
             except ModelUnavailableError as error:
                 micro = call.micro_usd if error.maybe_paid else 0
                 self._settle(call, "unavailable", micro, started, sentence=str(error))
+                breaks = breaks + 1 if error.maybe_paid else 0
+                if breaks >= BREAKS:
+                    raise TurnSpentError(
+                        f"{breaks} replies in a row broke off, each perhaps on the bill: {error}"
+                    ) from None
                 pause_s = max(pause, error.retry_after_s or 0.0)
                 waited += self._wait(call.call, pause_s, waited, str(error))
                 pause = min(pause * 2, self._budget.longest_wait_s)

@@ -16,6 +16,9 @@ from orchestrator.scientist.claude.forecast import forecast, sentence
 from orchestrator.scientist.claude.plans import Plans
 from orchestrator.scientist.offline import OfflineScientist, fillers
 
+NOT_ASKED = "Claude was not asked further"
+"""Begins the reason of a turn that its cost ended, not what was said."""
+
 
 class ClaudeScientist:
     """Asks Claude for each turn: what to make of the finished runs, and what to run next."""
@@ -47,8 +50,10 @@ class ClaudeScientist:
         caller = self._caller(self._office, (len(state.turns) + 1, state.seq, n))
         try:
             return Conversation(state, n, self._settings, self._office, caller).run()
-        except (GivenUpError, TurnSpentError) as error:
-            return self._instead(state, n, str(error))
+        except GivenUpError as error:
+            return self._instead(state, n, f"Claude gave no usable turn ({error})")
+        except TurnSpentError as error:
+            return self._instead(state, n, f"{NOT_ASKED} ({error})")
 
     def _say_forecast(self, office: Office, state: State) -> None:
         """Say, once a session, how large the prefix is and what a turn will cost."""
@@ -84,10 +89,9 @@ class ClaudeScientist:
     def _caller(self, office: Office, where: tuple[int, int, int]) -> Caller:
         return Caller(self._model, self._settings, self._budget, office, where)
 
-    def _instead(self, state: State, n: int, why: str) -> Turn:
+    def _instead(self, state: State, n: int, sentence: str) -> Turn:
         """Return the offline scientist's turn, marked, with what Claude has written in memory left as it is."""
         assert self._office is not None
-        sentence = f"Claude gave no usable turn ({why})"
         number = len(state.turns) + 1
         here = [r for r in self._office.ledger().refusals if r.turn == number]
         if not here or here[-1].reason != sentence:
