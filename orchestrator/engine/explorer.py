@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from orchestrator import __version__
 from orchestrator.core import configs, slots, stopping, turns
 from orchestrator.core.contract import Contract
-from orchestrator.core.events import Amended, Human, Opened, Refused, Session, Turned
+from orchestrator.core.events import Human, Opened, Refused, Session, Turned
 from orchestrator.core.records import Turn
 from orchestrator.core.state import State, fold
 from orchestrator.engine import regimes, snapshots
@@ -192,6 +192,8 @@ class Explorer:
             return None
         except NeedsPersonError as error:
             self._halted = str(error)
+            if state.open_iterations:
+                self.board.observer.say(f"no further turn, ending with the runs in flight: {error}")
             return None
         if turn.proposals or turn.reflections or turn.boundary or not state.open_iterations:
             self.board.append(Turned(turn=turn))
@@ -290,7 +292,7 @@ class Explorer:
         seen, asked = self._seen(n)
         turn = scientist.propose(seen, asked)
         try:
-            turns.check(state, turn, max(n, asked))
+            turns.check(seen, turn, max(n, asked))  # runs that have ended since free more slots, never fewer
             return turn
         except RefusedError as error:
             number = len(state.turns) + 1
@@ -313,12 +315,22 @@ class Explorer:
         if not open_calls or self.board.adapters.scientist.name == OfflineScientist.name:
             return state, n
         last = open_calls[-1]
-        if any(isinstance(e.body, Amended | Human) for e in journal.events[last.based_on :]):
-            self.board.observer.say(f"turn {number} is asked anew: what it was asked about has changed since")
-            return state, n
         assert state.opened is not None
-        opened = Contract.model_validate(state.opened.contract)
-        return fold(opened, journal.events[: last.based_on]), last.asked
+        seen = fold(Contract.model_validate(state.opened.contract), journal.events[: last.based_on])
+        noted = any(isinstance(e.body, Human) for e in journal.events[last.based_on :])
+        if noted or _rules(seen) != _rules(state):
+            self.board.observer.say(
+                f"turn {number} is asked anew, and paid again: what it was asked about has changed since"
+            )
+            return state, n
+        return seen, last.asked
+
+
+def _rules(state: State) -> tuple[Contract, str]:
+    """Return what a person's change of the input files may change for the scientist; a raised budget does not."""
+    assert state.opened is not None
+    text = state.amendments[-1][1].instruction if state.amendments else state.opened.instruction
+    return state.contract, text
 
 
 def _share(run: Live) -> float:

@@ -18,14 +18,16 @@ from orchestrator.core.dialogue import Prices, Reply, Request
 from orchestrator.core.events import Body, Event, Opened, Refused, Turned
 from orchestrator.core.exploration import Budget, ModelSettings
 from orchestrator.core.records import Record, Turn
-from orchestrator.core.state import State, fold
+from orchestrator.core.state import Call, State, fold
 from orchestrator.engine.context import Setup
 from orchestrator.engine.reading import Library
 from orchestrator.engine.transcripts import Transcripts
 from orchestrator.errors import NeedsPersonError
 from orchestrator.llm.recorded import RecordedModel
-from orchestrator.ports import Exchange, Picture, Scientist
-from orchestrator.scientist.claude import NOT_ASKED, ClaudeScientist
+from orchestrator.ports import Exchange, Picture
+from orchestrator.scientist.claude import ClaudeScientist
+from orchestrator.scientist.claude.calls import TurnSpentError
+from orchestrator.scientist.claude.scientist import NO_TURN, NOT_ASKED
 from orchestrator.scientist.offline import OfflineScientist
 
 NO_LIMIT = Budget(max_usd=1e9)
@@ -95,25 +97,32 @@ def replay(setup: Setup, events: list[Event], say: Callable[[str], None]) -> Rep
     turns = [e.body.turn for e in events if isinstance(e.body, Turned)]
     asked = replies = 0
     for turn in turns:
-        calls = [c.reserved for c in whole.calls.values() if c.reserved.turn == turn.turn]
-        if not calls:
-            _same(
-                turn, _unasked(setup, turn).propose(_prefix(events, turn.based_on), turn.asked or len(turn.proposals))
-            )
+        calls = [c for c in whole.calls.values() if c.reserved.turn == turn.turn]
+        begun = max((c.reserved.based_on for c in calls), default=turn.based_on)
+        if _unasked(turn, begun if calls else None):
+            _same(turn, _made_without(setup, _prefix(events, turn.based_on), turn))
             continue
-        replies += _converse(setup, events, whole, turn)
-        asked += 1
+        replies += _converse(setup, events, whole, turn, [c for c in calls if c.reserved.based_on == begun])
+        asked += bool(calls)
         say(f"turn {turn.turn}: the same prompts and the same turn")
     return Replayed(turns=len(turns), asked=asked, replies=replies)
 
 
-def _unasked(setup: Setup, turn: Turn) -> Scientist:
-    """Return the scientist of a turn for which no model was asked."""
+def _unasked(turn: Turn, begun: int | None) -> bool:
+    """Return whether no conversation made a turn, though one may have been begun: a person took Claude off then."""
     if turn.scientist == OfflineScientist.name:
-        return OfflineScientist()
-    found = ClaudeScientist(RecordedModel([]), ModelSettings(prices=FREE), NO_LIMIT)
-    found.attach(_Office(Library(setup), State(setup.contract)))
-    return found
+        return not turn.instead.startswith((NO_TURN, NOT_ASKED))
+    return turn.based_on != begun  # what a conversation makes is based on what it began with
+
+
+def _made_without(setup: Setup, state: State, turn: Turn) -> Turn:
+    """Return a turn for which no model was asked, made again."""
+    n = turn.asked or len(turn.proposals)
+    if turn.scientist == OfflineScientist.name:
+        return OfflineScientist().propose(state, n).model_copy(update={"instead": turn.instead})
+    scientist = ClaudeScientist(RecordedModel([]), ModelSettings(prices=FREE), NO_LIMIT)
+    scientist.attach(_Office(Library(setup), State(setup.contract)))
+    return scientist.propose(state, n)
 
 
 def _prefix(events: list[Event], seq: int) -> State:
@@ -121,41 +130,47 @@ def _prefix(events: list[Event], seq: int) -> State:
     return fold(Contract.model_validate(opened.contract), events[:seq])
 
 
-def _converse(setup: Setup, events: list[Event], whole: State, turn: Turn) -> int:
+def _converse(setup: Setup, events: list[Event], whole: State, turn: Turn, calls: list[Call]) -> int:
     """Replay one conversation; return how many replies it had."""
-    exchanges = _recorded(setup, whole, turn)
-    based_on = max(c.reserved.based_on for c in whole.calls.values() if c.reserved.turn == turn.turn)
-    state = _prefix(events, based_on)
-    if not exchanges:
-        return 0  # no reply came before the turn's budget was used up, or a person changed something
-    office = _Office(Library(setup), state)
-    scientist = ClaudeScientist(RecordedModel(exchanges), _settings(exchanges[0][0]), NO_LIMIT)
+    exchanges = _recorded(setup, calls)
+    first = calls[0].reserved if calls else None
+    office = _Office(Library(setup), _prefix(events, first.based_on if first else turn.based_on))
+    settings = _settings(exchanges[-1][0]) if exchanges else ModelSettings(prices=FREE)
+    scientist = ClaudeScientist(_Played(exchanges, turn.instead), settings, NO_LIMIT)
     scientist.attach(office)
-    asked = next(c.reserved.asked for c in whole.calls.values() if c.reserved.based_on == based_on)
-    if turn.instead.startswith(NOT_ASKED):
-        return len(exchanges)  # the conversation was ended by its cost, not by its replies
-    made = scientist.propose(state, asked)
-    _same(turn, made)
+    _same(turn, scientist.propose(office.ledger(), first.asked if first else turn.asked or len(turn.proposals)))
     refused = [r.reason for r in whole.refusals if r.turn == turn.turn and r.scientist == scientist.name]
     if refused[-len(office.refusals) :] != office.refusals and office.refusals:
         raise _differs(f"turn {turn.turn}: other refusals than recorded", refused, office.refusals)
     return len(exchanges)
 
 
-def _recorded(setup: Setup, whole: State, turn: Turn) -> list[tuple[Request, Reply]]:
-    """Return the requests and replies of a turn's last conversation, in order."""
+class _Played(RecordedModel):
+    """The replies of a conversation; after the last one its turn's budget is used up, when that is how it ended."""
+
+    def __init__(self, exchanges: list[tuple[Request, Reply]], instead: str) -> None:
+        super().__init__(exchanges)
+        self._spent = instead.removeprefix(NOT_ASKED).removesuffix(")") if instead.startswith(NOT_ASKED) else ""
+        self._over = not exchanges
+
+    def converse(self, request: Request, image: Callable[[str], bytes]) -> Reply:
+        """Return the recorded reply; raises TurnSpentError after the last."""
+        if self._spent and self._over:
+            raise TurnSpentError(self._spent)
+        reply = super().converse(request, image)
+        self._over = request.sha == self.exchanges[-1][0].sha
+        return reply
+
+
+def _recorded(setup: Setup, calls: list[Call]) -> list[tuple[Request, Reply]]:
+    """Return the requests and replies of a conversation, in order."""
     transcripts = Transcripts(setup.paths)
-    calls = [c for c in whole.calls.values() if c.reserved.turn == turn.turn]
-    based_on = max(c.reserved.based_on for c in calls)
     found = []
     for call in calls:
-        exchange = transcripts.kept(call.reserved.call)
-        replied = call.settled is not None and call.settled.outcome == "replied"
-        if call.reserved.based_on != based_on or not replied:
-            continue
-        request = transcripts.request(call.reserved.call)
-        assert exchange is not None  # `request` raises when the file is not there
-        found.append((request, exchange.reply))
+        if call.settled is not None and call.settled.outcome == "replied":
+            request, exchange = transcripts.request(call.reserved.call), transcripts.kept(call.reserved.call)
+            assert exchange is not None  # `request` raises when the file is not there
+            found.append((request, exchange.reply))
     return found
 
 

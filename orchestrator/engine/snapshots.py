@@ -12,7 +12,7 @@ import shutil
 from pathlib import Path
 
 from orchestrator.core import tree
-from orchestrator.core.events import Event, RunReserved, Session
+from orchestrator.core.events import Event, LlmReserved, RunReserved, Session
 from orchestrator.core.state import Node, State, fold
 from orchestrator.engine.publish import best_yaml
 from orchestrator.engine.sealing import set_aside, state_of
@@ -75,7 +75,8 @@ def _copy_best(run: RunPaths, folder: Path) -> None:
 def start_again(paths: Paths, block: int, launcher: Launcher) -> tuple[Path, int]:
     """Set the exploration aside whole and begin a copy that stands where `block` had just ended.
 
-    The copy has the journal up to the block's end, the runs, data and code of that prefix, and the person's notes. What
+    The copy has the journal up to the block's end, the runs, conversations, data and code of that prefix, and the
+    person's notes. What
     came later stays in the folder set aside.
 
     Returns:
@@ -101,7 +102,7 @@ def _copy(old: Paths, new: Paths, kept: list[Event]) -> None:
     for name in (".gitignore", "notes.md"):
         if (old.out / name).exists():
             shutil.copyfile(old.out / name, new.out / name)
-    for name in (".git", ".inputs", "code", "data"):
+    for name in (".git", ".inputs", "blobs", "code", "data"):
         if (old.out / name).is_dir():
             _link_tree(old.out / name, new.out / name)
     for event in kept:
@@ -109,6 +110,9 @@ def _copy(old: Paths, new: Paths, kept: list[Event]) -> None:
             run = old.run(event.body.iteration, event.body.attempt).root
             if run.is_dir():
                 _link_tree(run, new.run(event.body.iteration, event.body.attempt).root)
+        if isinstance(event.body, LlmReserved) and (said := old.prompt(event.body.call)).is_file():
+            new.prompts.mkdir(exist_ok=True)
+            shutil.copyfile(said, new.prompt(event.body.call))
     atomic.write_bytes(new.journal, b"".join(journal.encode(e) for e in kept))
 
 

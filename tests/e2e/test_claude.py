@@ -310,7 +310,7 @@ def test_replies_that_always_break_off_are_not_paid_for_ever(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     state = fold_of(home)
     assert [len([c for c in state.calls.values() if c.reserved.turn == t.turn]) for t in state.turns] == [3, 3]
-    assert all("3 replies in a row broke off, each perhaps on the bill" in t.instead for t in state.turns)
+    assert all("3 replies in a row broke off, each perhaps paid" in t.instead for t in state.turns)
     assert ledger.spent(state).micro_usd == sum(c.reserved.micro_usd for c in state.calls.values())
 
 

@@ -150,5 +150,5 @@ def test_a_person_who_changed_the_rules_meanwhile_is_heard_first(tmp_path):
         instruction.write_text(instruction.read_text().replace("range: 1E-4 to 1E-2", "range: 1E-4 to 2E-2"))
         second = toy.run(home, "resume", "toy", **claude.environment(server))
     assert second.returncode == 0, second.stdout + second.stderr
-    assert "turn 2 is asked anew: what it was asked about has changed since" in second.stdout
+    assert "turn 2 is asked anew, and paid again: what it was asked about has changed since" in second.stdout
     assert len(state_of(home).done) == ITERATIONS

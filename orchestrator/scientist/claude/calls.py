@@ -11,7 +11,7 @@ import json
 import time
 
 from orchestrator.core import ledger
-from orchestrator.core.dialogue import Reply, Request, Usage, cost
+from orchestrator.core.dialogue import PRICES, Prices, Reply, Request, Usage, cost
 from orchestrator.core.events import LlmReserved, LlmSettled, Waiting
 from orchestrator.core.exploration import Budget, ModelSettings
 from orchestrator.core.state import Call
@@ -45,6 +45,7 @@ class Caller:
     ) -> None:
         self._model, self._settings, self._budget, self._office = model, settings, budget, office
         self._turn, self._based_on, self._asked = where
+        self._said_again = False
 
     def ask(self, request: Request, step: int) -> Reply:
         """Return the reply to a request: the one that was kept when it had arrived before, else a new one.
@@ -70,14 +71,13 @@ class Caller:
                 raise
             except ModelUnavailableError as error:
                 micro = call.micro_usd if error.maybe_paid else 0
-                self._settle(call, "unavailable", micro, started, sentence=str(error))
+                why = f"{error}{_counted(micro)}"
+                self._settle(call, "unavailable", micro, started, sentence=why)
                 breaks = breaks + 1 if error.maybe_paid else 0
                 if breaks >= BREAKS:
-                    raise TurnSpentError(
-                        f"{breaks} replies in a row broke off, each perhaps on the bill: {error}"
-                    ) from None
+                    raise TurnSpentError(f"{breaks} replies in a row broke off, each perhaps paid: {error}") from None
                 pause_s = max(pause, error.retry_after_s or 0.0)
-                waited += self._wait(call.call, pause_s, waited, str(error))
+                waited += self._wait(call.call, pause_s, waited, why)
                 pause = min(pause * 2, self._budget.longest_wait_s)
                 continue
             seconds = round(time.monotonic() - started, 3)
@@ -101,8 +101,8 @@ class Caller:
             self._settle_reply(exchange)
             return
         sentence = (
-            f"request {reserved.call} was sent and no reply had arrived when the engine died: it may be on the bill, "
-            f"so it counts with all that was reserved for it, {ledger.usd(reserved.micro_usd)}"
+            f"request {reserved.call} was sent and no reply had arrived when the engine died"
+            f"{_counted(reserved.micro_usd)}"
         )
         self._office.say(sentence)
         self._office.record(
@@ -110,13 +110,19 @@ class Caller:
         )
 
     def _kept(self, request: Request, step: int) -> Reply | None:
+        """Return the reply that had arrived to this request, or None; says when one was paid for and is of no use."""
+        paid: Call | None = None
         for call in self._office.ledger().calls.values():
             reserved, settled = call.reserved, call.settled
             here = (reserved.turn, reserved.based_on, reserved.step) == (self._turn, self._based_on, step)
-            if here and settled is not None and settled.outcome == "replied" and reserved.request_sha == request.sha:
+            if here and settled is not None and settled.outcome == "replied":
                 exchange = self._office.kept(reserved.call)
                 if exchange is not None and exchange.request_sha == request.sha:
                     return exchange.reply
+                paid = call
+        if paid is not None and not self._said_again:
+            self._said_again = True
+            self._office.say(_asked_again(paid, request))
         return None
 
     # A new request
@@ -149,17 +155,26 @@ class Caller:
 
     def _settle_reply(self, exchange: Exchange) -> None:
         reply = exchange.reply
+        reserved = self._office.ledger().calls[exchange.call].reserved
+        rates = self._rates(reserved.model)
         self._office.record(
             LlmSettled(
                 call=exchange.call,
                 outcome="replied",
-                micro_usd=cost(reply.usage, self._settings.rates),
+                micro_usd=reserved.micro_usd if rates is None else cost(reply.usage, rates),
                 usage=reply.usage,
                 stop_reason=reply.stop_reason,
                 request_id=reply.request_id,
                 seconds=exchange.seconds,
+                sentence=""
+                if rates
+                else f"no price of {reserved.model} is known: it counts with all that was reserved",
             )
         )
+
+    def _rates(self, model: str) -> Prices | None:
+        """Return a model's prices: an earlier session may have asked another one; None when they are not known."""
+        return self._settings.rates if model == self._settings.name else PRICES.get(model)
 
     def _settle(self, call: LlmReserved, outcome: str, micro: int, started: float, sentence: str) -> None:
         seconds = round(time.monotonic() - started, 3)
@@ -182,6 +197,23 @@ class Caller:
         if not self._office.pause(seconds, told):
             raise StoppedError
         return seconds
+
+
+def _counted(micro: int) -> str:
+    if not micro:
+        return ""
+    return f": it may be on the bill, so it counts with all that was reserved for it, {ledger.usd(micro)}"
+
+
+def _asked_again(paid: Call, request: Request) -> str:
+    reserved = paid.reserved
+    if reserved.model != request.model:
+        why = f"it was asked of {reserved.model}"
+    elif reserved.request_sha != request.sha:
+        why = "what is asked now is worded or set differently (exploration.yaml's `model`, or another version)"
+    else:
+        why = f"prompts/{reserved.call:04d}.json is gone or damaged"
+    return f"turn {reserved.turn} is asked, and paid, again, though request {reserved.call} had its reply: {why}"
 
 
 def _told(seconds: float) -> str:

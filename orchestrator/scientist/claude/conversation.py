@@ -36,6 +36,8 @@ class Conversation:
         self._draft = Draft(state, n)
         self._turn = len(state.turns) + 1
         self._refusals = 0
+        self._before = sum(r.turn == self._turn for r in state.refusals)
+        """Refusals of an earlier conversation about this turn: it was asked anew."""
         self._handed_in: Turn | None = None
         plots = {it.proposal.iteration: office.plots(state, it.proposal.iteration) for it in state.unreflected}
         self._request = prompt.first(state, self._draft.plans, settings, plots)
@@ -147,7 +149,8 @@ class Conversation:
         reason = prose.told(reason)
         self._refusals += 1
         here = [r for r in self._office.ledger().refusals if r.turn == self._turn]
-        if self._refusals <= len(here) and here[self._refusals - 1].reason == reason:
+        place = self._before + self._refusals
+        if place <= len(here) and here[place - 1].reason == reason:
             return reason
         self._office.record(Refused(turn=self._turn, attempt=len(here) + 1, scientist="claude", reason=reason))
         return reason

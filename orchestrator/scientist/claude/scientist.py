@@ -16,8 +16,10 @@ from orchestrator.scientist.claude.forecast import forecast, sentence
 from orchestrator.scientist.claude.plans import Plans
 from orchestrator.scientist.offline import OfflineScientist, fillers
 
-NOT_ASKED = "Claude was not asked further"
-"""Begins the reason of a turn that its cost ended, not what was said."""
+NO_TURN = "Claude gave no usable turn ("
+"""Begins the reason of a turn that was taken in its place after what was said."""
+NOT_ASKED = "Claude was not asked further ("
+"""Begins the reason of a turn that its cost ended."""
 
 
 class ClaudeScientist:
@@ -51,9 +53,9 @@ class ClaudeScientist:
         try:
             return Conversation(state, n, self._settings, self._office, caller).run()
         except GivenUpError as error:
-            return self._instead(state, n, f"Claude gave no usable turn ({error})")
+            return self.instead(state, n, f"{NO_TURN}{error})")
         except TurnSpentError as error:
-            return self._instead(state, n, f"{NOT_ASKED} ({error})")
+            return self.instead(state, n, f"{NOT_ASKED}{error})")
 
     def _say_forecast(self, office: Office, state: State) -> None:
         """Say, once a session, how large the prefix is and what a turn will cost."""
@@ -89,7 +91,7 @@ class ClaudeScientist:
     def _caller(self, office: Office, where: tuple[int, int, int]) -> Caller:
         return Caller(self._model, self._settings, self._budget, office, where)
 
-    def _instead(self, state: State, n: int, sentence: str) -> Turn:
+    def instead(self, state: State, n: int, sentence: str) -> Turn:
         """Return the offline scientist's turn, marked, with what Claude has written in memory left as it is."""
         assert self._office is not None
         number = len(state.turns) + 1
