@@ -9,7 +9,7 @@ from tests import claude, toy
 from tests.e2e.test_claude_kills import CALL, OPTIONS, state_of
 from tests.e2e.test_kills import DRIVER
 
-ANEW = ["a reply without a tool call", "an empty reply"]
+ANEW = ["a reply without a tool call refused", "an empty reply refused"]
 SPEC = "explorations/toy/exploration.yaml"
 
 
@@ -168,5 +168,5 @@ def test_refusals_of_an_abandoned_conversation_are_not_those_of_the_next(tmp_pat
         edit(home / "instructions" / "toy.md", "range: 1E-4 to 1E-2", "range: 1E-4 to 2E-2")
         resume(home, server)
     reasons = [r.reason.split(":")[0] for r in state_of(home).refusals if r.turn == 1]
-    assert reasons[:4] == ["a reply without a tool call", "the reply was cut at its longest length", *ANEW]
+    assert reasons[:4] == ["a reply without a tool call refused", "the reply was cut at its longest length", *ANEW]
     replayed(home)
