@@ -124,6 +124,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {told[0]}: {error.filename or error}. {told[1]}; what is finished is kept", file=sys.stderr)
         return errors.EXIT_NEEDS_PERSON
+    except BrokenPipeError:  # who read the output has gone; nothing of the exploration is lost
+        from orchestrator.views.console import silence
+
+        silence(sys.stdout)
+        return errors.EXIT_DONE
     except KeyboardInterrupt:
         return errors.EXIT_INTERRUPT
 
@@ -185,6 +190,8 @@ def _run(setup: Setup, arguments: argparse.Namespace, iterations: int) -> int:
         print(f"{done} iterations done. Read {setup.paths.memory} and {setup.paths.analysis}")
         more = max(iterations, done) + setup.contract.n_iter_block
         print(f"go on: make explore EXP={setup.name} ITERATIONS={more}{_slots(arguments)}{_root(arguments)}")
+    elif code == errors.EXIT_NEEDS_PERSON:
+        print(f"when that is mended: make resume EXP={setup.name}{_root(arguments)}")
     elif code == errors.EXIT_STOPPED:
         print(f"stopped after {done} iterations; go on: make resume EXP={setup.name}{_root(arguments)}")
     best = tree.best(state)
@@ -261,6 +268,7 @@ def _scientist(setup: Setup, arguments: argparse.Namespace) -> Scientist:
     Raises:
         UserError: Claude is asked for and no key is set, or its price is not known.
     """
+    from orchestrator.engine.sealing import last_session
     from orchestrator.llm.anthropic import AnthropicModel, credentials
     from orchestrator.scientist.offline import OfflineScientist
 
@@ -268,6 +276,13 @@ def _scientist(setup: Setup, arguments: argparse.Namespace) -> Scientist:
     wanted = getattr(arguments, "scientist", None) or setup.spec.scientist
     if arguments.command == "confirm":
         return OfflineScientist()
+    if wanted is None and found is None:
+        last = last_session(setup.paths) if setup.paths.journal.exists() else None
+        if last is not None and last.scientist != OfflineScientist.name:
+            raise errors.UserError(
+                f"the last session here was driven by {last.scientist}, and no key is set: set ANTHROPIC_API_KEY, or "
+                "go on without it: SCIENTIST=offline"
+            )
     if wanted == "offline" or (wanted is None and found is None):
         if wanted is None:
             print("scientist: offline (no ANTHROPIC_API_KEY is set); code edits: off")
@@ -294,7 +309,8 @@ def _signals(running: Explorer | Confirmation) -> Iterator[list[int]]:
     def stop(number: int, frame: FrameType | None) -> None:
         received.append(number)
         if len(received) == 1:
-            print("stopping: the runs in flight write a checkpoint first (again to stop at once)", file=sys.stderr)
+            told = "stopping: runs in flight write a checkpoint, a reply on its way is awaited (again to stop at once)"
+            print(told, file=sys.stderr)
             running.stop()
         else:
             raise KeyboardInterrupt
@@ -394,6 +410,8 @@ def demo(arguments: argparse.Namespace) -> int:
     print(
         "demo: the replies are scripted by a few rules (orchestrator/llm/demo.py); no model is asked, nothing is paid"
     )
+    for name in [n for n in os.environ if n.startswith("ANTHROPIC_")]:
+        del os.environ[name]  # the demo is the same whatever is set
     with LoopbackServer(DemoScript()) as server:
         os.environ.update(
             {"ANTHROPIC_API_KEY": "demo", "ANTHROPIC_BASE_URL": server.url, "ORCHESTRATOR_MODEL_HOSTS": "loopback"}
@@ -401,7 +419,8 @@ def demo(arguments: argparse.Namespace) -> int:
         words = ["explore", "ridge_numpy", "--iterations", "12", "--slots", "2", "--scientist", "claude"]
         run = parser().parse_args(["--home", str(arguments.home), *words, "--root", str(root)])
         code = explore(run)
-    print("the costs above are what the scripted tokens would cost; the conversations: prompts/ beside memory.md")
+    shown = f"EXP=ridge_numpy ROOT={shlex.quote(str(root))}"
+    print(f"demo: costs are those of the scripted tokens. Look: make conversation {shown} TURN=2, make report {shown}")
     return code
 
 

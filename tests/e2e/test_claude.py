@@ -335,3 +335,50 @@ def test_a_persons_note_is_told_in_the_next_turn(tmp_path):
     asked = [b["messages"][0]["content"][0]["text"] for b in server.bodies]
     assert "## Notes from people (notes.md)" not in asked[0]
     assert "The batch size is not worth a run." in asked[-1]
+
+
+def test_without_the_key_a_claude_exploration_does_not_go_on_in_silence(tmp_path):
+    home = claude.home(tmp_path, *OPTIONS)
+    with claude.server() as server:
+        assert explore(home, server, iterations=1).returncode == 0
+    refused = toy.run(home, "explore", "toy", "--iterations", "2")
+    assert refused.returncode == 2
+    assert "driven by claude, and no key is set: set ANTHROPIC_API_KEY, or go on without it" in refused.stderr
+    done = toy.run(home, "explore", "toy", "--iterations", "2", "--scientist", "offline")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_budget_that_lets_no_request_through_stops_with_that(tmp_path):
+    exploration = claude.EXPLORATION.replace("{first", "{turn: {max_usd: 0.01}, first")
+    home = claude.home(tmp_path, *OPTIONS, exploration=exploration)
+    with claude.server() as server:
+        done = explore(home, server, iterations=2)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "budget.turn.max_usd 0.01 lets no request through: one reserves at least $0.3" in done.stdout
+    assert "when that is mended: make resume EXP=toy" in done.stdout
+    assert not server.requests
+
+
+def test_what_was_spent_stays_spent_when_a_part_is_cut_off(tmp_path):
+    home = claude.home(tmp_path, *OPTIONS, block=2)
+    with claude.server() as server:
+        assert explore(home, server, iterations=4).returncode == 0
+        before = ledger.whole(fold_of(home))
+        again = toy.run(home, "resume", "toy", "--block", "1", **claude.environment(server))
+        assert again.returncode == 0, again.stdout + again.stderr
+    state = fold_of(home)
+    assert len(state.done) == 4
+    cut = state.before[0].micro_usd
+    assert 0 < cut < before.micro_usd
+    assert ledger.whole(state).micro_usd == ledger.spent(state).micro_usd + cut > before.micro_usd
+    assert "before a part was cut off: $" in toy.run(home, "status", "toy").stdout
+
+
+def test_output_that_nobody_reads_does_not_end_the_night(tmp_path):
+    home = claude.home(tmp_path, *OPTIONS)
+    with claude.server() as server:
+        engine = toy.start(home, "explore", "toy", "--iterations", "2", **claude.environment(server))
+        engine.stdout.readline()
+        engine.stdout.close()
+        assert engine.wait(timeout=40) == 0
+    assert len(fold_of(home).done) == 2

@@ -192,7 +192,7 @@ class Caller:
                 f"the language model could not be asked for {waited / 3600:.2g} h ({why}); budget.max_wait_h is "
                 f"{self._budget.max_wait_h:g}. Run `make resume` when it answers again, or with SCIENTIST=offline"
             )
-        told = f"{why}; trying again in {_told(seconds)}"
+        told = f"{why}; trying again in {_told(seconds)}, for up to {self._budget.max_wait_h:g} h in a row"
         self._office.record(Waiting(call=call, seconds=seconds, sentence=told))
         if not self._office.pause(seconds, told):
             raise StoppedError

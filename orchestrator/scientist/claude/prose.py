@@ -178,6 +178,9 @@ def _values(text: str) -> Iterator[str]:
     while number := re.compile(rf"{between}(?P<number>{_NUMBER}){_AFTER}", re.IGNORECASE).match(text, at):
         said, rest, percent = number["number"].replace(",", "."), number["rest"], bool(number["percent"])
         whole = "." not in said and "e" not in said.lower()
+        told_by = text[at : number.start("number")]
+        if whole and not percent and "=" not in told_by and float(said) >= 2 and re.search(r":|\bat\b", told_by):
+            return  # `at 64`, `: 5 is best`: a value of a key, a node
         counted = rest.strip() and _NO_VALUE.fullmatch(rest) is not None
         attached = bool(rest[:1].strip()) and not percent
         if counted or attached or (at and whole and not percent):

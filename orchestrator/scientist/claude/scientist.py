@@ -8,11 +8,12 @@ from orchestrator.core.events import Refused
 from orchestrator.core.exploration import Budget, ModelSettings
 from orchestrator.core.records import Turn
 from orchestrator.core.state import State
+from orchestrator.errors import NeedsPersonError
 from orchestrator.ports import LanguageModel, Office
 from orchestrator.scientist.claude import prompt, tools
 from orchestrator.scientist.claude.calls import Caller, TurnSpentError, prompt_tokens
 from orchestrator.scientist.claude.conversation import Conversation, GivenUpError
-from orchestrator.scientist.claude.forecast import forecast, sentence
+from orchestrator.scientist.claude.forecast import forecast, sentence, too_small
 from orchestrator.scientist.claude.plans import Plans
 from orchestrator.scientist.offline import OfflineScientist, fillers
 
@@ -74,6 +75,8 @@ class ClaudeScientist:
         tokens = counted if counted is not None else prompt_tokens(prefix)
         how = "as the service counts" if counted is not None else "at most, from its length"
         found = forecast(office.ledger(), self._settings, self._budget, tokens)
+        if faulty := too_small(found, self._budget):
+            raise NeedsPersonError(faulty)
         office.say(f"claude: the prefix of every prompt has {tokens} tokens ({how})")
         office.say(f"claude: {sentence(found, office.ledger(), self._settings, self._budget)}")
 
