@@ -160,11 +160,15 @@ def resume(arguments: argparse.Namespace) -> int:
     arguments.slots, arguments.mode = arguments.slots or last.slots, arguments.mode or last.mode
     total = last.iterations
     if arguments.block:
+        from orchestrator.core import ledger
         from orchestrator.engine.snapshots import start_again
         from orchestrator.launch.local import LocalLauncher
 
         aside, total = start_again(setup.paths, arguments.block, LocalLauncher())
         print(f"starting again from the end of block {arguments.block}; all that came later is kept in {aside}")
+        spent = sealing.state_of(setup.paths).before
+        if spent:
+            print(f"{ledger.usd(spent[-1].micro_usd)} were spent on what came later: they still count in the budget")
         setup = opening.load(arguments.home, arguments.name, opening.Wishes.of(arguments))
     return _run(setup, arguments, total)
 
@@ -309,8 +313,10 @@ def _signals(running: Explorer | Confirmation) -> Iterator[list[int]]:
     def stop(number: int, frame: FrameType | None) -> None:
         received.append(number)
         if len(received) == 1:
-            told = "stopping: runs in flight write a checkpoint, a reply on its way is awaited (again to stop at once)"
-            print(told, file=sys.stderr)
+            print(
+                "stopping: runs in flight write a checkpoint, a reply on its way is waited for (again to stop at once)",
+                file=sys.stderr,
+            )
             running.stop()
         else:
             raise KeyboardInterrupt

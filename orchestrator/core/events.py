@@ -220,6 +220,8 @@ class LlmReserved(Record):
     request_sha: str
     micro_usd: int = Field(ge=0)
     """The most that it can cost."""
+    tokens: int = Field(default=0, ge=0)
+    """The most that prompt and reply can take; 0 in journals from before it was kept."""
 
     @property
     def key(self) -> str:

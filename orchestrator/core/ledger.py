@@ -24,6 +24,8 @@ class Spent(Record):
     replies: int = 0
     micro_usd: int = 0
     usage: Usage = Usage()
+    held_tokens: int = 0
+    """All that was reserved for requests that may be on the bill and had no reply."""
     seconds: float = 0.0
     lost: int = 0
     """Requests without a reply that count with all that was reserved for them."""
@@ -99,6 +101,7 @@ def total(calls: Iterable[Call]) -> Spent:
         replies=sum(s.outcome == "replied" for s in settled),
         micro_usd=sum(c.reserved.micro_usd if c.settled is None else c.settled.micro_usd for c in calls),
         usage=Usage(**{name: sum(getattr(u, name) for u in usages) for name in Usage.model_fields}),
+        held_tokens=sum(c.reserved.tokens for c in calls if _held(c)),
         seconds=round(sum(s.seconds for s in settled), 3),
         lost=sum(s.outcome == "lost" for s in settled),
         in_flight=len(calls) - len(settled),
@@ -107,12 +110,18 @@ def total(calls: Iterable[Call]) -> Spent:
     )
 
 
+def _held(call: Call) -> bool:
+    settled = call.settled
+    return settled is None or (settled.usage is None and (settled.outcome == "lost" or settled.micro_usd > 0))
+
+
 def exceeded(limit: Allowance, used: Spent, micro_usd: int = 0, tokens: int = 0) -> str | None:
     """Return which limit a further request of at most `micro_usd` and `tokens` would cross, in words, or None."""
     if limit.max_usd is not None and used.micro_usd + micro_usd > round(limit.max_usd * 1e6):
         return f"max_usd {limit.max_usd:g}: {used.usd} are spent, and the next request may cost {usd(micro_usd)}"
-    if limit.max_tokens is not None and used.usage.total + tokens > limit.max_tokens:
-        return f"max_tokens {limit.max_tokens}: {used.usage.total} are used, and the next request may take {tokens}"
+    taken = used.usage.total + used.held_tokens
+    if limit.max_tokens is not None and taken + tokens > limit.max_tokens:
+        return f"max_tokens {limit.max_tokens}: {taken} are used, and the next request may take {tokens}"
     if limit.max_min is not None and used.seconds >= limit.max_min * 60:
         return f"max_min {limit.max_min:g}: replies took {used.seconds / 60:.3g} minutes"
     return None

@@ -31,7 +31,7 @@ from orchestrator.engine.publish import Views
 from orchestrator.engine.runs import POLL_S, Runs
 from orchestrator.engine.sealing import code_in_use
 from orchestrator.errors import EXIT_DONE, EXIT_STOPPED, JournalError, NeedsPersonError, RefusedError, UserError
-from orchestrator.scientist.claude import StoppedError
+from orchestrator.scientist.claude import ClaudeScientist, StoppedError
 from orchestrator.scientist.offline import OfflineScientist
 from orchestrator.store import atomic
 from orchestrator.store.journal import Journal
@@ -221,8 +221,17 @@ class Explorer:
             paused.unlink(missing_ok=True)
         if found is not None:
             board.append(found[1])
-            board.setup = found[0]
+            self._take_up(found[0])
         return False
+
+    def _take_up(self, setup: Setup) -> None:
+        """Put changed input files in force."""
+        board, before = self.board, self.board.setup.spec
+        board.setup = setup
+        if isinstance(board.adapters.scientist, ClaudeScientist):
+            board.adapters.scientist.budget = setup.spec.budget
+            if setup.spec.model != before.model:
+                board.observer.say("exploration.yaml: the new `model` holds from the next start (stop, then resume)")
 
     def _wanted(self) -> int:
         """Return how many proposals to ask for."""

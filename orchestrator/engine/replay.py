@@ -8,6 +8,7 @@ recomputed in the same way. Nothing is written.
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Callable
 
@@ -18,7 +19,7 @@ from orchestrator.core.dialogue import Prices, Reply, Request
 from orchestrator.core.events import Body, Event, Opened, Refused, Turned
 from orchestrator.core.exploration import Budget, ModelSettings
 from orchestrator.core.records import Record, Turn
-from orchestrator.core.state import Call, State, fold
+from orchestrator.core.state import Call, State
 from orchestrator.engine.context import Setup
 from orchestrator.engine.reading import Library
 from orchestrator.engine.transcripts import Transcripts
@@ -85,6 +86,27 @@ class _Office:
         """Say nothing: it was said."""
 
 
+class _Past:
+    """The fold as it was at an event: rolled forward from turn to turn, so that a long journal is folded once."""
+
+    def __init__(self, events: list[Event]) -> None:
+        self._events = events
+        opened = next(e.body for e in events if isinstance(e.body, Opened))
+        self._contract = Contract.model_validate(opened.contract)
+        self._state = State(self._contract)
+
+    def at(self, seq: int) -> State:
+        """Return the state after the first `seq` events, to which a conversation may add refusals and calls."""
+        if seq < self._state.seq:
+            self._state = State(self._contract)
+        for event in self._events[self._state.seq : seq]:
+            self._state.apply(event)
+        then = copy.copy(self._state)
+        then.memo, then.seen, then.refusals = {}, set(then.seen), list(then.refusals)
+        then.calls = {n: c if c.settled is not None else copy.copy(c) for n, c in then.calls.items()}
+        return then
+
+
 def replay(setup: Setup, events: list[Event], say: Callable[[str], None]) -> Replayed:
     """Go through every turn again; return what was found equal.
 
@@ -92,17 +114,22 @@ def replay(setup: Setup, events: list[Event], say: Callable[[str], None]) -> Rep
         ReplayError: a prompt has changed; shows the difference.
         NeedsPersonError: the same replies lead to another turn, or to other refusals; shows the difference.
     """
-    opened = next(e.body for e in events if isinstance(e.body, Opened))
-    whole = fold(Contract.model_validate(opened.contract), events)
+    past = _Past(events)
+    whole = _Past(events).at(len(events))
+    asked_about: dict[int, list[Call]] = {}
+    for call in whole.calls.values():
+        asked_about.setdefault(call.reserved.turn, []).append(call)
     turns = [e.body.turn for e in events if isinstance(e.body, Turned)]
     asked = replies = 0
     for turn in turns:
-        calls = [c for c in whole.calls.values() if c.reserved.turn == turn.turn]
+        calls = asked_about.get(turn.turn, [])
         begun = max((c.reserved.based_on for c in calls), default=turn.based_on)
         if _unasked(turn, begun if calls else None):
-            _same(turn, _made_without(setup, _prefix(events, turn.based_on), turn))
+            _same(turn, _made_without(setup, past.at(turn.based_on), turn))
             continue
-        replies += _converse(setup, events, whole, turn, [c for c in calls if c.reserved.based_on == begun])
+        refused = [r.reason for r in whole.refusals if r.turn == turn.turn and r.scientist == ClaudeScientist.name]
+        calls = [c for c in calls if c.reserved.based_on == begun]
+        replies += _converse(setup, past.at(begun), turn, calls, refused)
         asked += bool(calls)
         say(f"turn {turn.turn}: the same prompts and the same turn")
     return Replayed(turns=len(turns), asked=asked, replies=replies)
@@ -125,21 +152,15 @@ def _made_without(setup: Setup, state: State, turn: Turn) -> Turn:
     return scientist.propose(state, n)
 
 
-def _prefix(events: list[Event], seq: int) -> State:
-    opened = next(e.body for e in events if isinstance(e.body, Opened))
-    return fold(Contract.model_validate(opened.contract), events[:seq])
-
-
-def _converse(setup: Setup, events: list[Event], whole: State, turn: Turn, calls: list[Call]) -> int:
+def _converse(setup: Setup, state: State, turn: Turn, calls: list[Call], refused: list[str]) -> int:
     """Replay one conversation; return how many replies it had."""
     exchanges = _recorded(setup, calls)
-    first = calls[0].reserved if calls else None
-    office = _Office(Library(setup), _prefix(events, first.based_on if first else turn.based_on))
+    asked = calls[0].reserved.asked if calls else turn.asked or len(turn.proposals)
+    office = _Office(Library(setup), state)
     settings = _settings(exchanges[-1][0]) if exchanges else ModelSettings(prices=FREE)
     scientist = ClaudeScientist(_Played(exchanges, turn.instead), settings, NO_LIMIT)
     scientist.attach(office)
-    _same(turn, scientist.propose(office.ledger(), first.asked if first else turn.asked or len(turn.proposals)))
-    refused = [r.reason for r in whole.refusals if r.turn == turn.turn and r.scientist == scientist.name]
+    _same(turn, scientist.propose(state, asked))
     if refused[-len(office.refusals) :] != office.refusals and office.refusals:
         raise _differs(f"turn {turn.turn}: other refusals than recorded", refused, office.refusals)
     return len(exchanges)
@@ -165,12 +186,13 @@ class _Played(RecordedModel):
 def _recorded(setup: Setup, calls: list[Call]) -> list[tuple[Request, Reply]]:
     """Return the requests and replies of a conversation, in order."""
     transcripts = Transcripts(setup.paths)
+    replied = [c.reserved for c in calls if c.settled is not None and c.settled.outcome == "replied"]
+    latest = {r.request_sha: r.call for r in replied}  # one whose file was gone was asked again
     found = []
-    for call in calls:
-        if call.settled is not None and call.settled.outcome == "replied":
-            request, exchange = transcripts.request(call.reserved.call), transcripts.kept(call.reserved.call)
-            assert exchange is not None  # `request` raises when the file is not there
-            found.append((request, exchange.reply))
+    for call in sorted(latest.values()):
+        request, exchange = transcripts.request(call), transcripts.kept(call)
+        assert exchange is not None  # `request` raises when the file is not there
+        found.append((request, exchange.reply))
     return found
 
 

@@ -58,6 +58,21 @@ def test_a_raised_budget_goes_on_with_the_replies_that_were_paid(tmp_path):
     assert len({(c.turn, c.step) for c in calls}) == len(calls)
 
 
+def test_a_budget_that_is_lowered_while_the_engine_runs_holds_from_the_next_turn(tmp_path):
+    home = claude.home(tmp_path, *OPTIONS, exploration=claude.EXPLORATION.replace("{first", "{max_usd: 4, first"))
+
+    def script(body, number):
+        if number == 2:
+            edit(home / SPEC, "max_usd: 4", "max_usd: 0.1")
+        return claude.SCRIPT(body, number)
+
+    with claude.server(script) as server:
+        done = explore(home, server)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "max_usd 0.1: $0.0" in done.stdout
+    assert {c.reserved.turn for c in state_of(home).calls.values()} == {1}
+
+
 def test_another_model_pays_its_own_price_and_the_earlier_one_its_own(tmp_path):
     home = claude.home(tmp_path, *OPTIONS)
     with claude.server() as server:
@@ -76,6 +91,7 @@ def test_a_reply_whose_file_is_gone_is_paid_again_and_that_is_said(tmp_path):
         (toy.out(home) / "prompts" / f"{CALL:04d}.json").unlink()
         told = resume(home, server)
     assert f"request {CALL} had its reply: prompts/{CALL:04d}.json is gone or damaged" in told
+    replayed(home)
 
 
 def test_the_offline_scientist_takes_over_within_a_conversation(tmp_path):
@@ -111,6 +127,7 @@ def test_starting_again_from_a_block_keeps_its_conversations(tmp_path):
         kept = max(c.reserved.call for c in state_of(home).calls.values() if c.reserved.turn <= 3)
         told = resume(home, server, "--block", "1")
     assert "starting again from the end of block 1" in told
+    assert "were spent later: they do not count in the budget of what starts again" in told
     assert len(state_of(home).calls) > kept
     replayed(home)
 
@@ -126,6 +143,21 @@ def test_a_run_that_ends_while_the_engine_is_dead_does_not_cost_the_turn(tmp_pat
     assert state_of(home).iterations[3].proposal.slot == 1
     assert not any(t.instead for t in state_of(home).turns)
     replayed(home)
+
+
+def test_tokens_of_lost_requests_count(tmp_path):
+    """A kill while a request is out does not make room in `max_tokens` for another one."""
+    home = claude.home(
+        tmp_path, *OPTIONS, exploration=claude.EXPLORATION.replace("{first", "{max_tokens: 60000, first")
+    )
+    with claude.server() as server:
+        for call in (1, 2):
+            killed(home, server, "before_reply_kept", call)
+        done = explore(home, server)
+    assert done.returncode == 3, done.stdout + done.stderr
+    state = state_of(home)
+    assert f"max_tokens 60000: {sum(c.reserved.tokens for c in state.calls.values())} are used" in done.stdout
+    assert [c.settled.outcome for c in state.calls.values()] == ["lost", "lost"]
 
 
 def test_a_reply_that_broke_off_is_said_to_count(tmp_path):

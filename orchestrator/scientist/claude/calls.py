@@ -149,6 +149,7 @@ class Caller:
             model=request.model,
             request_sha=request.sha,
             micro_usd=micro,
+            tokens=worst.total,
         )
         self._office.record(reserved)
         return reserved
@@ -189,8 +190,9 @@ class Caller:
         limit = self._budget.max_wait_h * 3600
         if waited + seconds > limit:
             raise NeedsPersonError(
-                f"the language model could not be asked for {waited / 3600:.2g} h ({why}); budget.max_wait_h is "
-                f"{self._budget.max_wait_h:g}. Run `make resume` when it answers again, or with SCIENTIST=offline"
+                f"the language model could not be asked for {waited / 3600:.2g} h ({why}); the next try would be in "
+                f"{_told(seconds)}, and budget.max_wait_h is {self._budget.max_wait_h:g}. Run `make resume` when it "
+                "answers again, or with SCIENTIST=offline"
             )
         told = f"{why}; trying again in {_told(seconds)}, for up to {self._budget.max_wait_h:g} h in a row"
         self._office.record(Waiting(call=call, seconds=seconds, sentence=told))

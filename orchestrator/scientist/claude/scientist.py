@@ -30,7 +30,9 @@ class ClaudeScientist:
     patient = True
 
     def __init__(self, model: LanguageModel, settings: ModelSettings, budget: Budget) -> None:
-        self._model, self._settings, self._budget = model, settings, budget
+        self._model, self._settings = model, settings
+        self.budget = budget
+        """In force from the next turn on; a person may change it while the engine runs."""
         self._office: Office | None = None
         self._told = False
 
@@ -74,11 +76,11 @@ class ClaudeScientist:
         counted = self._model.count_tokens(prefix, office.image)
         tokens = counted if counted is not None else prompt_tokens(prefix)
         how = "as the service counts" if counted is not None else "at most, from its length"
-        found = forecast(office.ledger(), self._settings, self._budget, tokens)
-        if faulty := too_small(found, self._budget):
+        found = forecast(office.ledger(), self._settings, self.budget, tokens)
+        if faulty := too_small(found, self.budget):
             raise NeedsPersonError(faulty)
         office.say(f"claude: the prefix of every prompt has {tokens} tokens ({how})")
-        office.say(f"claude: {sentence(found, office.ledger(), self._settings, self._budget)}")
+        office.say(f"claude: {sentence(found, office.ledger(), self._settings, self.budget)}")
 
     def _fillers(self, state: State, n: int) -> Turn:
         """Return further runs of leaders in idle slots while a block's last runs go on: protocol, nothing is asked."""
@@ -92,7 +94,7 @@ class ClaudeScientist:
         )
 
     def _caller(self, office: Office, where: tuple[int, int, int]) -> Caller:
-        return Caller(self._model, self._settings, self._budget, office, where)
+        return Caller(self._model, self._settings, self.budget, office, where)
 
     def instead(self, state: State, n: int, sentence: str) -> Turn:
         """Return the offline scientist's turn, marked, with what Claude has written in memory left as it is."""
