@@ -124,6 +124,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"error: {told[0]}: {error.filename or error}. {told[1]}; what is finished is kept", file=sys.stderr)
         return errors.EXIT_NEEDS_PERSON
+    except BrokenPipeError:  # who read the output has gone; nothing of the exploration is lost
+        from orchestrator.views.console import silence
+
+        silence(sys.stdout)
+        return errors.EXIT_DONE
     except KeyboardInterrupt:
         return errors.EXIT_INTERRUPT
 
@@ -159,12 +164,11 @@ def resume(arguments: argparse.Namespace) -> int:
         from orchestrator.engine.snapshots import start_again
         from orchestrator.launch.local import LocalLauncher
 
-        before = ledger.spent(sealing.state_of(setup.paths)).micro_usd
         aside, total = start_again(setup.paths, arguments.block, LocalLauncher())
         print(f"starting again from the end of block {arguments.block}; all that came later is kept in {aside}")
-        later = before - ledger.spent(sealing.state_of(setup.paths)).micro_usd
-        if later:
-            print(f"{ledger.usd(later)} were spent later: they do not count in the budget of what starts again")
+        spent = sealing.state_of(setup.paths).before
+        if spent:
+            print(f"{ledger.usd(spent[-1].micro_usd)} were spent on what came later: they still count in the budget")
         setup = opening.load(arguments.home, arguments.name, opening.Wishes.of(arguments))
     return _run(setup, arguments, total)
 
@@ -190,6 +194,8 @@ def _run(setup: Setup, arguments: argparse.Namespace, iterations: int) -> int:
         print(f"{done} iterations done. Read {setup.paths.memory} and {setup.paths.analysis}")
         more = max(iterations, done) + setup.contract.n_iter_block
         print(f"go on: make explore EXP={setup.name} ITERATIONS={more}{_slots(arguments)}{_root(arguments)}")
+    elif code == errors.EXIT_NEEDS_PERSON:
+        print(f"when that is mended: make resume EXP={setup.name}{_root(arguments)}")
     elif code == errors.EXIT_STOPPED:
         print(f"stopped after {done} iterations; go on: make resume EXP={setup.name}{_root(arguments)}")
     best = tree.best(state)
@@ -266,6 +272,7 @@ def _scientist(setup: Setup, arguments: argparse.Namespace) -> Scientist:
     Raises:
         UserError: Claude is asked for and no key is set, or its price is not known.
     """
+    from orchestrator.engine.sealing import last_session
     from orchestrator.llm.anthropic import AnthropicModel, credentials
     from orchestrator.scientist.offline import OfflineScientist
 
@@ -273,6 +280,13 @@ def _scientist(setup: Setup, arguments: argparse.Namespace) -> Scientist:
     wanted = getattr(arguments, "scientist", None) or setup.spec.scientist
     if arguments.command == "confirm":
         return OfflineScientist()
+    if wanted is None and found is None:
+        last = last_session(setup.paths) if setup.paths.journal.exists() else None
+        if last is not None and last.scientist != OfflineScientist.name:
+            raise errors.UserError(
+                f"the last session here was driven by {last.scientist}, and no key is set: set ANTHROPIC_API_KEY, or "
+                "go on without it: SCIENTIST=offline"
+            )
     if wanted == "offline" or (wanted is None and found is None):
         if wanted is None:
             print("scientist: offline (no ANTHROPIC_API_KEY is set); code edits: off")
@@ -402,6 +416,8 @@ def demo(arguments: argparse.Namespace) -> int:
     print(
         "demo: the replies are scripted by a few rules (orchestrator/llm/demo.py); no model is asked, nothing is paid"
     )
+    for name in [n for n in os.environ if n.startswith("ANTHROPIC_")]:
+        del os.environ[name]  # the demo is the same whatever is set
     with LoopbackServer(DemoScript()) as server:
         os.environ.update(
             {"ANTHROPIC_API_KEY": "demo", "ANTHROPIC_BASE_URL": server.url, "ORCHESTRATOR_MODEL_HOSTS": "loopback"}
@@ -409,7 +425,8 @@ def demo(arguments: argparse.Namespace) -> int:
         words = ["explore", "ridge_numpy", "--iterations", "12", "--slots", "2", "--scientist", "claude"]
         run = parser().parse_args(["--home", str(arguments.home), *words, "--root", str(root)])
         code = explore(run)
-    print("the costs above are what the scripted tokens would cost; the conversations: prompts/ beside memory.md")
+    shown = f"EXP=ridge_numpy ROOT={shlex.quote(str(root))}"
+    print(f"demo: costs are those of the scripted tokens. Look: make conversation {shown} TURN=2, make report {shown}")
     return code
 
 

@@ -248,6 +248,20 @@ class LlmSettled(Record):
         return f"llm_settled:{self.call}"
 
 
+class LlmBefore(Record):
+    """What the language model had used in the part that a person cut off (`resume BLOCK=n`): it stays spent."""
+
+    type: Literal["llm_before"] = "llm_before"
+    number: int
+    micro_usd: int = Field(ge=0)
+    usage: Usage = Usage()
+    seconds: float = 0.0
+
+    @property
+    def key(self) -> str:
+        return f"llm_before:{self.number}"
+
+
 class Waiting(Record):
     """The language model cannot be asked just now; the engine waits."""
 
@@ -273,6 +287,7 @@ Body = (
     | RunEnded
     | LlmReserved
     | LlmSettled
+    | LlmBefore
     | Waiting
     | Alarm
     | Human

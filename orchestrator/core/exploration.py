@@ -133,7 +133,7 @@ class ModelSettings(Record):
 class Allowance(Record):
     """What the model may use for one turn; null is no limit of its own."""
 
-    max_usd: float | None = Field(default=None, gt=0)
+    max_usd: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     max_tokens: int | None = Field(default=None, ge=1)
     """Of prompts and replies together, those from the cache included."""
     max_min: float | None = Field(default=None, gt=0)
@@ -143,7 +143,7 @@ class Allowance(Record):
 class Budget(Allowance):
     """What the model may use in total, and how long the engine waits for it."""
 
-    max_usd: float = Field(default=5.0, gt=0)
+    max_usd: float = Field(default=5.0, gt=0, allow_inf_nan=False)
     turn: Allowance = Allowance()
     """For one turn (an iteration, or a block's end)."""
     first_wait_s: float = Field(default=60.0, gt=0)
@@ -261,7 +261,17 @@ def read_exploration(data: dict[str, Any], source: str = "exploration.yaml") -> 
 def _line(problem: Any) -> str:
     path = ".".join(str(p) for p in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        fields = list((Regime if problem["loc"][0] == "regimes" else Exploration).model_fields)
+        nested: dict[str, type[Record]] = {
+            "regimes": Regime,
+            "model": ModelSettings,
+            "budget": Budget,
+            "limits": RunLimits,
+            "stop": Stop,
+        }
+        record: type[Record] = (
+            nested.get(str(problem["loc"][0]), Exploration) if len(problem["loc"]) > 1 else Exploration
+        )
+        fields = list(record.model_fields)
         near = difflib.get_close_matches(str(problem["loc"][-1]), fields, n=1)
         hint = f"did you mean {near[0]}?" if near else f"fields: {', '.join(fields)}"
         return f"{path}: nothing reads this field, so it is refused; {hint}"

@@ -6,9 +6,11 @@ Sums are integers, so they add up exactly, and they hold across kills because th
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 
 from orchestrator.core.dialogue import Usage
+from orchestrator.core.events import LlmBefore
 from orchestrator.core.exploration import Allowance, Budget
 from orchestrator.core.memo import per_state
 from orchestrator.core.records import Record, Turn
@@ -60,6 +62,29 @@ def spent(state: State, turn: int | None = None) -> Spent:
     return total(c for c in state.calls.values() if turn is None or c.reserved.turn == turn)
 
 
+def whole(state: State) -> Spent:
+    """Return what counts towards the total budget: what was used, also in parts that a person cut off since."""
+    used = spent(state)
+    return used.model_copy(
+        update={
+            "micro_usd": used.micro_usd + sum(b.micro_usd for b in state.before),
+            "usage": functools.reduce(Usage.plus, (b.usage for b in state.before), used.usage),
+            "seconds": round(used.seconds + sum(b.seconds for b in state.before), 3),
+        }
+    )
+
+
+def cut_off(state: State, kept: State) -> LlmBefore | None:
+    """Return what `state` has used and `kept`, a prefix of it, does not know of; None when that is nothing."""
+    all_used, known = whole(state), whole(kept)
+    names = Usage.model_fields
+    usage = Usage(**{name: getattr(all_used.usage, name) - getattr(known.usage, name) for name in names})
+    micro, seconds = all_used.micro_usd - known.micro_usd, round(all_used.seconds - known.seconds, 3)
+    if not micro and not usage.total:
+        return None
+    return LlmBefore(number=len(kept.before) + 1, micro_usd=micro, usage=usage, seconds=max(0.0, seconds))
+
+
 def spent_until(state: State, turn: int) -> Spent:
     """Return what was used for a turn and those before it."""
     return total(c for c in state.calls.values() if c.reserved.turn <= turn)
@@ -98,14 +123,14 @@ def exceeded(limit: Allowance, used: Spent, micro_usd: int = 0, tokens: int = 0)
     if limit.max_tokens is not None and taken + tokens > limit.max_tokens:
         return f"max_tokens {limit.max_tokens}: {taken} are used, and the next request may take {tokens}"
     if limit.max_min is not None and used.seconds >= limit.max_min * 60:
-        return f"max_min {limit.max_min:g}: replies took {used.seconds / 60:.1f} minutes"
+        return f"max_min {limit.max_min:g}: replies took {used.seconds / 60:.3g} minutes"
     return None
 
 
 def refused_by(budget: Budget, state: State, turn: int, micro_usd: int, tokens: int) -> tuple[str | None, str | None]:
     """Return (why the total budget, why the turn's budget) forbids a request; None where it is allowed."""
     return (
-        exceeded(budget, spent(state), micro_usd, tokens),
+        exceeded(budget, whole(state), micro_usd, tokens),
         exceeded(budget.turn, spent(state, turn), micro_usd, tokens),
     )
 

@@ -79,7 +79,8 @@ def check_change(contract: Contract, change: Change) -> None:
         near = difflib.get_close_matches(change.key, free, n=3, cutoff=0.3) or free
         raise RefusedError(f"{change.key} refused: no such key; nearest: {_listed(near)}")
     if rule.level != "free":
-        raise RefusedError(f"{rule.key} refused: it is {rule.level} ({rule.source}); free keys: {_listed(free)}")
+        why = "is frozen" if rule.level == "frozen" else "changes only between blocks, which nothing does yet"
+        raise RefusedError(f"{rule.key} refused: it {why} ({rule.source}); free keys: {_listed(free)}")
     check_value(rule, change.new)
     if canonical(change.old) == canonical(change.new):
         raise RefusedError(f"{rule.key} = {number(change.new)} refused: that is its value already")

@@ -18,6 +18,7 @@ from orchestrator.core.events import (
     Amended,
     Event,
     Human,
+    LlmBefore,
     LlmReserved,
     LlmSettled,
     Opened,
@@ -168,6 +169,8 @@ class State:
     refusals: list[Refused] = field(default_factory=list)
     calls: dict[int, Call] = field(default_factory=dict)
     """Requests to the language model, by number."""
+    before: list[LlmBefore] = field(default_factory=list)
+    """What the model had used in parts that a person cut off."""
     alarms: list[Alarm] = field(default_factory=list)
     notes: list[Human] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
@@ -212,6 +215,8 @@ class State:
                 case RunEnded():
                     attempt = self._attempt(body.iteration, body.attempt)
                     self.iterations[body.iteration].end(attempt, body, event.seq)
+                case LlmBefore():
+                    self.before.append(body)
                 case LlmReserved() | LlmSettled() | Waiting():
                     self._call(body)
                 case RegimeReady() | Refused() | Alarm() | Human():

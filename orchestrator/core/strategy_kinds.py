@@ -102,6 +102,8 @@ READERS: dict[str, Callable[[str], float | None]] = {
 
 _SUCCESS = ("count", "at_least", "above", "below", "at_most")
 
+EDITS = frozenset({"code-modification", "code-refine", "code-revert", "code-next-priority", "multi-code-modification"})
+"""Kinds that are about edits of the code: shown and not followed while code edits are off."""
 KINDS: tuple[Kind, ...] = (
     Kind(names=("exploit",), group="default", meaning="nothing else holds: extend the highest UCB"),
     # safety

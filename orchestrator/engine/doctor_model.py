@@ -10,7 +10,7 @@ from orchestrator.core.exploration import Exploration, ModelSettings
 from orchestrator.core.state import State
 from orchestrator.engine.checks import Check, failed, ok, warning
 from orchestrator.errors import InstructionError, ModelRejectedError, ModelUnavailableError
-from orchestrator.scientist.claude.forecast import forecast, sentence
+from orchestrator.scientist.claude.forecast import forecast, sentence, too_small
 
 PREFIX_TOKENS = 8_000
 """Of the protocol and the tools, at most."""
@@ -93,7 +93,7 @@ def _model(service: Service, settings: ModelSettings) -> Check:
     try:
         card = service.describe(settings.name)
     except ModelRejectedError as error:
-        return failed("model", f"{settings.name}: {error}", f"{SET_KEY}; the model is `model: {{name: }}`")
+        return failed("model", f"{settings.name}: {error}", f"the model is `model: {{name: }}`, else {SET_KEY}")
     except ModelUnavailableError as error:
         return warning("model", f"{settings.name}: {error}", "try again; an exploration would wait for it")
     if card is None:
@@ -155,6 +155,10 @@ def _budget(spec: Exploration, settings: ModelSettings, state: State, instructio
         found = forecast(state, settings, spec.budget, PREFIX_TOKENS + len(instruction) // TOKEN_CHARACTERS)
         told = sentence(found, state, settings, spec.budget)
     except InstructionError:
+        return
+    if faulty := too_small(found, spec.budget):
+        told, _, remedy = faulty.partition(". ")
+        yield failed("budget", told, remedy)
         return
     block = state.contract.n_iter_block
     if found.turns < block:

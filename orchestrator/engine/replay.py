@@ -27,8 +27,8 @@ from orchestrator.errors import NeedsPersonError
 from orchestrator.llm.recorded import RecordedModel
 from orchestrator.ports import Exchange, Picture
 from orchestrator.scientist.claude import ClaudeScientist
-from orchestrator.scientist.claude.calls import TURN_SPENT, TurnSpentError
-from orchestrator.scientist.claude.scientist import NO_TURN
+from orchestrator.scientist.claude.calls import TurnSpentError
+from orchestrator.scientist.claude.scientist import NO_TURN, NOT_ASKED
 from orchestrator.scientist.offline import OfflineScientist
 
 NO_LIMIT = Budget(max_usd=1e9)
@@ -138,7 +138,7 @@ def replay(setup: Setup, events: list[Event], say: Callable[[str], None]) -> Rep
 def _unasked(turn: Turn, begun: int | None) -> bool:
     """Return whether no conversation made a turn, though one may have been begun: a person took Claude off then."""
     if turn.scientist == OfflineScientist.name:
-        return not turn.instead.startswith(NO_TURN)
+        return not turn.instead.startswith((NO_TURN, NOT_ASKED))
     return turn.based_on != begun  # what a conversation makes is based on what it began with
 
 
@@ -171,7 +171,7 @@ class _Played(RecordedModel):
 
     def __init__(self, exchanges: list[tuple[Request, Reply]], instead: str) -> None:
         super().__init__(exchanges)
-        self._spent = instead.removeprefix(NO_TURN).removesuffix(")") if TURN_SPENT in instead else ""
+        self._spent = instead.removeprefix(NOT_ASKED).removesuffix(")") if instead.startswith(NOT_ASKED) else ""
         self._over = not exchanges
 
     def converse(self, request: Request, image: Callable[[str], bytes]) -> Reply:

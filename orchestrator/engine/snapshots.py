@@ -11,7 +11,7 @@ import os
 import shutil
 from pathlib import Path
 
-from orchestrator.core import tree
+from orchestrator.core import ledger, tree
 from orchestrator.core.events import Event, LlmReserved, RunReserved, Session
 from orchestrator.core.state import Node, State, fold
 from orchestrator.engine.publish import best_yaml
@@ -76,8 +76,7 @@ def start_again(paths: Paths, block: int, launcher: Launcher) -> tuple[Path, int
     """Set the exploration aside whole and begin a copy that stands where `block` had just ended.
 
     The copy has the journal up to the block's end, the runs, conversations, data and code of that prefix, and the
-    person's notes. What
-    came later stays in the folder set aside.
+    person's notes. What came later stays in the folder set aside; what it cost stays spent.
 
     Returns:
         The folder that was set aside, and the number of iterations that its last session was asked for.
@@ -92,12 +91,14 @@ def start_again(paths: Paths, block: int, launcher: Launcher) -> tuple[Path, int
     events = journal.read(paths.journal)
     asked = next(e.body.iterations for e in reversed(events) if isinstance(e.body, Session))
     kept = events[: state.boundary_seq[block]]
-    old = set_aside(paths, launcher, lambda folder: _copy(paths, Paths(paths.source, folder), kept))
+    before = ledger.cut_off(state, fold(state.contract, kept))
+    spent = [Event(seq=len(kept) + 1, at=events[-1].at, body=before)] if before is not None else []
+    old = set_aside(paths, launcher, lambda folder: _copy(paths, Paths(paths.source, folder), kept, spent))
     assert old is not None
     return old, asked
 
 
-def _copy(old: Paths, new: Paths, kept: list[Event]) -> None:
+def _copy(old: Paths, new: Paths, kept: list[Event], spent: list[Event]) -> None:
     """Copy what the first events of a journal stand for; the journal comes last: it makes the folder count."""
     for name in (".gitignore", "notes.md"):
         if (old.out / name).exists():
@@ -113,7 +114,7 @@ def _copy(old: Paths, new: Paths, kept: list[Event]) -> None:
         if isinstance(event.body, LlmReserved) and (said := old.prompt(event.body.call)).is_file():
             new.prompts.mkdir(exist_ok=True)
             shutil.copyfile(said, new.prompt(event.body.call))
-    atomic.write_bytes(new.journal, b"".join(journal.encode(e) for e in kept))
+    atomic.write_bytes(new.journal, b"".join(journal.encode(e) for e in [*kept, *spent]))
 
 
 def _link_tree(source: Path, target: Path) -> None:

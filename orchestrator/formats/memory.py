@@ -9,6 +9,7 @@ from orchestrator.core.classify import verdict
 from orchestrator.core.mutation import number
 from orchestrator.core.state import Node, State
 from orchestrator.core.stats import noise, summarise
+from orchestrator.core.strategy_kinds import EDITS
 from orchestrator.formats import entry
 from orchestrator.formats.analysis import notes
 from orchestrator.formats.block import comparison, facts
@@ -224,7 +225,8 @@ def _triggers(state: State) -> list[str]:
     followed = ", ".join(f"{name} {n}" for name, n in strategy.uses(state).items() if n)
     found = [t for t in strategy.active(state) if t.group != "default"]
     lines = [f"Strategy table: {len(state.strategies)} rows; followed so far: {followed or 'none'}"]
-    return [*lines, *(f"- holds now: {t.strategy} ({t.evidence})" for t in found)]
+    off = " (not followed: code edits are off)"
+    return [*lines, *(f"- holds now: {t.strategy} ({t.evidence}){off if t.kind in EDITS else ''}" for t in found)]
 
 
 def _entries(state: State, block: int) -> list[list[str]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from typing import TextIO
 
@@ -42,14 +44,23 @@ class PlainObserver:
                 self.say(f"{run_name(state, run)}: {live_text(run)}")
 
     def say(self, text: str) -> None:
-        """Print one line at once."""
-        print(text, file=self._stream, flush=True)
+        """Print one line at once; where nobody reads any more, go on in silence."""
+        try:
+            print(text, file=self._stream, flush=True)
+        except (BrokenPipeError, ValueError):  # the pipe, or the stream, is closed
+            silence(self._stream)
 
     def __enter__(self) -> PlainObserver:
         return self
 
     def __exit__(self, *_: object) -> None:
         return None
+
+
+def silence(stream: TextIO) -> None:
+    """Let everything that is written to a stream from now on go nowhere: who read it has gone."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def run_name(state: State, run: Live) -> str:

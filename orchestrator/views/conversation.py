@@ -28,8 +28,10 @@ def show(paths: Paths, turn: int | None = None, *, whole: bool = False) -> str:
     state = state_of(paths)
     turns = sorted({c.reserved.turn for c in state.calls.values()})
     number = turns[-1] if turn is None and turns else turn
+    if not turns:
+        raise UserError("no model was asked in this exploration: the offline scientist decided every turn")
     if number not in turns:
-        there = ", ".join(map(str, turns)) or "none: the offline scientist decided every turn"
+        there = ", ".join(map(str, turns))
         raise UserError(f"no model was asked in turn {turn}; turns with a conversation: {there}")
     calls = [c for c in state.calls.values() if c.reserved.turn == number]
     return "\n".join(_lines(state, Transcripts(paths), number or 0, calls, whole=whole)) + "\n"

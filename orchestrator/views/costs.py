@@ -48,6 +48,8 @@ def summary(state: State) -> list[str]:
         f"tokens: {used.usage.prompt} in, {used.usage.output_tokens} out; "
         f"cache hit rate {lines.share(used.cache_rate)}",
     ]
+    earlier = sum(b.micro_usd for b in state.before)
+    rows += [f"before a part was cut off: {usd(earlier)} more, which counts towards the budget"] if earlier else []
     prefix = ledger.prefix_tokens(state)
     rows += [f"stable prefix of the prompts: {prefix} tokens (measured)"] if prefix is not None else []
     return rows + _troubles(state, used, instead)

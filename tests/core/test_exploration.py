@@ -19,6 +19,9 @@ def test_defaults():
     [
         ({"instrution": "x"}, "nothing reads this field.*did you mean instruction"),
         ({"budget_usd": 5}, "nothing reads this field.*did you mean budget"),
+        ({"budget": {"max_usdd": 5}}, "budget.max_usdd: nothing reads.*did you mean max_usd"),
+        ({"model": {"prize": 5}}, "model.prize: nothing reads.*fields: name, effort|did you mean prices"),
+        ({"budget": {"max_usd": float("inf")}}, "budget.max_usd"),
         ({"limits": {"walls": 1}}, "limits.walls: nothing reads this field"),
         ({"slots": 0}, "slots"),
         ({"mode": "async"}, "mode"),

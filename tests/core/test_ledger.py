@@ -178,7 +178,7 @@ def test_tokens_and_minutes_at_their_boundary():
     assert ledger.exceeded(Allowance(max_tokens=100), used, tokens=6) == (
         "max_tokens 100: 95 are used, and the next request may take 6"
     )
-    assert ledger.exceeded(Allowance(max_min=1.0), used) == "max_min 1: replies took 1.0 minutes"
+    assert ledger.exceeded(Allowance(max_min=1.0), used) == "max_min 1: replies took 1 minutes"
     assert ledger.exceeded(Allowance(max_min=1.01), used) is None
     assert ledger.exceeded(Allowance(), used, micro_usd=10**12, tokens=10**12) is None
 

@@ -14,7 +14,7 @@ from orchestrator.core.state import fold
 from orchestrator.engine.opening import paths_of
 from orchestrator.engine.sealing import sealed_contract, state_of
 from orchestrator.engine.transcripts import Transcripts
-from orchestrator.llm.answers import Fails, Says
+from orchestrator.llm.answers import Cuts, Fails, Says
 from orchestrator.scientist.claude.tools import TOOLS
 from orchestrator.store import journal
 from tests import claude, toy
@@ -140,8 +140,9 @@ def test_replay_needs_no_key_and_shows_a_changed_prompt(demo, tmp_path):
     words = [sys.executable, "-m", "orchestrator", "replay", "ridge_numpy", "--root", str(paths.out.parent)]
     done = subprocess.run(words, capture_output=True, text=True, timeout=50, env=toy.environment(), check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    turns = len(state_of(paths).turns)
-    assert f"{turns} turns are the same, {turns} of them of the model" in done.stdout
+    state = state_of(paths)
+    asked = len({c.reserved.turn for c in state.calls.values()})
+    assert f"{len(state.turns)} turns are the same, {asked} of them of the model" in done.stdout
     changed = tmp_path / "driver.py"
     changed.write_text(
         "import sys\nfrom orchestrator import cli\nfrom orchestrator.scientist.claude import prompt\n"
@@ -236,7 +237,7 @@ def test_a_turns_budget_leaves_the_turn_to_the_offline_scientist(tmp_path):
     state = fold_of(home)
     assert any("the turn's budget is used up: max_usd 0.4" in t.instead for t in state.turns)
     assert (
-        "Marked: proposed by the offline scientist: Claude gave no usable turn"
+        "Marked: proposed by the offline scientist: Claude was not asked further"
         in (toy.out(home) / "analysis.md").read_text()
     )
 
@@ -298,6 +299,21 @@ def test_waiting_ends_at_its_limit(tmp_path):
     assert "make resume" in done.stdout
 
 
+def test_replies_that_always_break_off_are_not_paid_for_ever(tmp_path):
+    home = claude.home(tmp_path, *OPTIONS)
+
+    def script(body, number):
+        return Cuts(reply=claude.SCRIPT(body, number), after_events=3)
+
+    with claude.server(script) as server:
+        done = explore(home, server, iterations=1)
+    assert done.returncode == 0, done.stdout + done.stderr
+    state = fold_of(home)
+    assert [len([c for c in state.calls.values() if c.reserved.turn == t.turn]) for t in state.turns] == [3, 3]
+    assert all("3 replies in a row broke off, each perhaps paid" in t.instead for t in state.turns)
+    assert ledger.spent(state).micro_usd == sum(c.reserved.micro_usd for c in state.calls.values())
+
+
 def test_ctrl_c_while_it_waits(tmp_path):
     exploration = claude.EXPLORATION.replace("first_wait_s: 0.05", "first_wait_s: 30").replace("0.1}", "30}")
     home = claude.home(tmp_path, *OPTIONS, exploration=exploration)
@@ -319,3 +335,50 @@ def test_a_persons_note_is_told_in_the_next_turn(tmp_path):
     asked = [b["messages"][0]["content"][0]["text"] for b in server.bodies]
     assert "## Notes from people (notes.md)" not in asked[0]
     assert "The batch size is not worth a run." in asked[-1]
+
+
+def test_without_the_key_a_claude_exploration_does_not_go_on_in_silence(tmp_path):
+    home = claude.home(tmp_path, *OPTIONS)
+    with claude.server() as server:
+        assert explore(home, server, iterations=1).returncode == 0
+    refused = toy.run(home, "explore", "toy", "--iterations", "2")
+    assert refused.returncode == 2
+    assert "driven by claude, and no key is set: set ANTHROPIC_API_KEY, or go on without it" in refused.stderr
+    done = toy.run(home, "explore", "toy", "--iterations", "2", "--scientist", "offline")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_budget_that_lets_no_request_through_stops_with_that(tmp_path):
+    exploration = claude.EXPLORATION.replace("{first", "{turn: {max_usd: 0.01}, first")
+    home = claude.home(tmp_path, *OPTIONS, exploration=exploration)
+    with claude.server() as server:
+        done = explore(home, server, iterations=2)
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "budget.turn.max_usd 0.01 lets no request through: one reserves at least $0.3" in done.stdout
+    assert "when that is mended: make resume EXP=toy" in done.stdout
+    assert not server.requests
+
+
+def test_what_was_spent_stays_spent_when_a_part_is_cut_off(tmp_path):
+    home = claude.home(tmp_path, *OPTIONS, block=2)
+    with claude.server() as server:
+        assert explore(home, server, iterations=4).returncode == 0
+        before = ledger.whole(fold_of(home))
+        again = toy.run(home, "resume", "toy", "--block", "1", **claude.environment(server))
+        assert again.returncode == 0, again.stdout + again.stderr
+    state = fold_of(home)
+    assert len(state.done) == 4
+    cut = state.before[0].micro_usd
+    assert 0 < cut < before.micro_usd
+    assert ledger.whole(state).micro_usd == ledger.spent(state).micro_usd + cut > before.micro_usd
+    assert "before a part was cut off: $" in toy.run(home, "status", "toy").stdout
+
+
+def test_output_that_nobody_reads_does_not_end_the_night(tmp_path):
+    home = claude.home(tmp_path, *OPTIONS)
+    with claude.server() as server:
+        engine = toy.start(home, "explore", "toy", "--iterations", "2", **claude.environment(server))
+        engine.stdout.readline()
+        engine.stdout.close()
+        assert engine.wait(timeout=40) == 0
+    assert len(fold_of(home).done) == 2

@@ -107,7 +107,7 @@ def test_the_offline_scientist_takes_over_within_a_conversation(tmp_path):
 
 
 def test_replay_of_turns_that_were_over_their_budget(tmp_path):
-    for turns_usd, asked in ((0.01, False), (0.40, True)):
+    for turns_usd, asked in ((0.36, False), (0.40, True)):
         exploration = claude.EXPLORATION.replace("{first", f"{{turn: {{max_usd: {turns_usd}}}, first")
         home = claude.home(tmp_path / str(turns_usd), *OPTIONS, exploration=exploration)
         with claude.server() as server:

@@ -90,7 +90,7 @@ BROKEN = {
     "cut-cleanly-in-a-call": lambda m: Cuts(reply=whole(m), after_events=5, clean=True),
     "cut-cleanly-before-any": lambda m: Cuts(reply=whole(m), after_events=0, clean=True),
     "error-in-the-stream": lambda m: FailsLate(reply=whole(m), after_events=5),
-    "overloaded": Fails(status=529, error_type="overloaded_error", retry_after=30),
+    "overloaded": Fails(status=529, error_type="overloaded_error", retry_after=0.6),
     "truncated-json": with_input('{"slot": 0, "key": "learning_rate_W_sta'),
     "truncated-json-number": with_input('{"slot": 0, "key": "batch_size", "value": 1'),
     "truncated-json-at-end-turn": with_input('{"slot": 0, "key": "batch_size", "value": 16', stop="end_turn"),

@@ -194,7 +194,9 @@ MODELS = {
     "too long": ("model: {max_tokens: 100000}\n", {}, {"model"}, "model", "max_tokens 100000 is more than a reply"),
     "effort": ("model: {effort: max}\n", {}, {"model"}, "model", "model.effort max is none of its efforts"),
     "a server without cards": ("", {"without": frozenset({"models"})}, set(), "model", "does not describe models"),
-    "a small budget": ("budget: {max_usd: 0.01}\n", {}, set(), "budget", "raise budget.max_usd"),
+    "a small budget": ("budget: {max_usd: 0.6}\n", {}, set(), "budget", "raise budget.max_usd"),
+    "no budget": ("budget: {max_usd: 0.01}\n", {}, {"budget"}, "budget", "lets no request through"),
+    "no turn's budget": ("budget: {turn: {max_usd: 0.01}}\n", {}, {"budget"}, "budget", "budget.turn.max_usd 0.01"),
     "offline": ("scientist: offline\nmodel: {name: my-own}\n", {}, set(), "key", "not used"),
 }
 

@@ -80,6 +80,11 @@ def check_views(played, case):
             assert mark not in text, (name, mark)
 
 
+def shown(played, name):
+    """Return a view without what the clock decides: how many runs were in flight beside another, on average."""
+    return re.sub(r"\d+\.\d+ runs in flight", "runs in flight", played.text(name))
+
+
 def first_turn(stages, case):
     """Return the number of the turn in which the case's replies come."""
     good = stages.good(case.stage)
@@ -106,8 +111,8 @@ def test_a_hostile_reply_costs_one_refusal_and_the_exploration_goes_on(stages, t
     assert taken == prefix(good, turn)[2]
     assert (played.code, played.state.planned) == (0, stage.ASKED[case.stage])
     assert not played.state.open_iterations and not played.state.unreflected
-    assert played.text("memory.md") == good.text("memory.md")
-    assert played.text("analysis.md") == good.text("analysis.md")
+    assert shown(played, "memory.md") == shown(good, "memory.md")
+    assert shown(played, "analysis.md") == shown(good, "analysis.md")
     check_views(played, case)
 
 

@@ -107,7 +107,7 @@ def test_nothing_changed_is_refused_with_the_two_ways_out(driver):
         (lambda p: (choose(p, 0, 2), change(p, 0, "lr_X", 1e-3)), "'lr_X' refused.*nearest free keys: lr_W"),
         (lambda p: (choose(p, 0, 2), change(p, 0, "n_neurons", 20)), r"frozen \(test:9\); free keys"),
         (lambda p: (choose(p, 0, 2), change(p, 0, "seed", 3)), "a seed is no hyperparameter; call replicate"),
-        (lambda p: (choose(p, 0, 2), change(p, 0, "lr_W", float("nan"))), "it is no number; 1E-4 to 1E-2"),
+        (lambda p: (choose(p, 0, 2), change(p, 0, "lr_W", float("nan"))), "it is no number; it may be 1E-4 to 1E-2"),
         (lambda p: (choose(p, 0, 2), change(p, 0, "lr_W", "1e-3")), "it is of type float"),
         (lambda p: (choose(p, 0, 2), change(p, 0, "batch_size", True)), "it is of type int"),
         (lambda p: (choose(p, 0, 2), change(p, 0, "lr_W", 6e-3)), "that is its value already"),
@@ -155,3 +155,23 @@ def test_slots_beyond_the_block_are_not_offered():
     for value in (0.1, 0.2, 0.3):
         driver.put(value, parent=driver.state.last_iteration or None, changes=[(LR, 3e-3 + value / 1e3)])
     assert Plans(driver.state, 3).slots == [0]
+
+
+def test_a_key_that_is_excused_from_the_one_change_rule_is_no_seed():
+    rules = [k.model_copy(update={"exempt": True}) if k.key == BATCH else k for k in contract().keys]
+    driver = Driver(contract(keys=tuple(rules)))
+    driver.put(0.5)
+    plans = Plans(driver.state, 1)
+    choose(plans, 0, 1)
+    change(plans, 0, "batch_size", 16)
+    change(plans, 0, "lr_W", 1e-2)
+    assert {c.key for c in plans.proposals(said(0))[0].mutation.changes} == {BATCH, LR}
+
+
+def test_rows_about_code_are_not_followed_while_it_is_off(driver):
+    plans = Plans(driver.state, 1)
+    choose(plans, 0, 2)
+    change(plans, 0, "lr_W", 1e-2)
+    plan = said(0)[0].model_copy(update={"strategy": "code-modification"})
+    with pytest.raises(RefusedError, match="code edits are off; take one of exploit"):
+        plans.proposals([plan])

@@ -124,3 +124,11 @@ def test_facts_are_a_function_of_the_state():
     found.put(0.5)
     plans = Plans(found.state, 1)
     assert facts.render(found.state, plans, {}) == facts.render(found.state, Plans(found.state, 1), {})
+
+
+def test_a_replicate_that_is_due_is_a_task():
+    found = driver(replicate_every=2)
+    found.put(0.5)
+    assert "Due here: a replicate of the best node, 1 (every 2 iterations)" in text(request(found.state))
+    found.put(0.52, of=1, seeds=(8, 42))
+    assert "Due here" not in text(request(found.state))

@@ -23,11 +23,14 @@ IMAGE_TOKENS = 1_600
 """At most, for a plot as it is sent."""
 BYTES_PER_TOKEN = 2
 """Fewer than any text needs: a reservation is an upper bound."""
-TURN_SPENT = "the turn's budget is used up"
+
+
+BREAKS = 3
+"""Replies in a row that broke off, each perhaps on the bill, after which a turn is given up."""
 
 
 class TurnSpentError(Exception):
-    """The budget of one turn is used up: the offline scientist takes this turn."""
+    """The budget of one turn, or what it may lose, is used up: the offline scientist takes this turn."""
 
 
 class StoppedError(Exception):
@@ -48,14 +51,14 @@ class Caller:
         """Return the reply to a request: the one that was kept when it had arrived before, else a new one.
 
         Raises:
-            TurnSpentError: the turn's budget does not allow it.
+            TurnSpentError: the turn's budget does not allow it, or replies broke off again and again.
             NeedsPersonError: the total budget does not, the service turned it down, or it could not be reached.
             StoppedError: a person asked to stop.
         """
         kept = self._kept(request, step)
         if kept is not None:
             return kept
-        waited, pause = 0.0, self._budget.first_wait_s
+        waited, pause, breaks = 0.0, self._budget.first_wait_s, 0
         while True:
             if not self._office.pause(0.0, ""):
                 raise StoppedError
@@ -70,6 +73,9 @@ class Caller:
                 micro = call.micro_usd if error.maybe_paid else 0
                 why = f"{error}{_counted(micro)}"
                 self._settle(call, "unavailable", micro, started, sentence=why)
+                breaks = breaks + 1 if error.maybe_paid else 0
+                if breaks >= BREAKS:
+                    raise TurnSpentError(f"{breaks} replies in a row broke off, each perhaps paid: {error}") from None
                 pause_s = max(pause, error.retry_after_s or 0.0)
                 waited += self._wait(call.call, pause_s, waited, why)
                 pause = min(pause * 2, self._budget.longest_wait_s)
@@ -133,7 +139,7 @@ class Caller:
                 "exploration.yaml and run `make resume`; to go on without it run `make resume` with SCIENTIST=offline"
             )
         if turn is not None:
-            raise TurnSpentError(f"{TURN_SPENT}: {turn}")
+            raise TurnSpentError(f"the turn's budget is used up: {turn}")
         reserved = LlmReserved(
             call=len(state.calls) + 1,
             turn=self._turn,
@@ -188,7 +194,7 @@ class Caller:
                 f"{_told(seconds)}, and budget.max_wait_h is {self._budget.max_wait_h:g}. Run `make resume` when it "
                 "answers again, or with SCIENTIST=offline"
             )
-        told = f"{why}; trying again in {_told(seconds)}"
+        told = f"{why}; trying again in {_told(seconds)}, for up to {self._budget.max_wait_h:g} h in a row"
         self._office.record(Waiting(call=call, seconds=seconds, sentence=told))
         if not self._office.pause(seconds, told):
             raise StoppedError

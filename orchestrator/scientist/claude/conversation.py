@@ -20,8 +20,8 @@ MAX_STEPS = 24
 """Replies of one conversation."""
 MAX_REFUSALS = 8
 """Refusals after which a conversation is given up."""
-MAX_PLOTS = 8
-"""Plots that one conversation may look at."""
+PLOTS = 8
+"""Plots that one conversation may look at, or as many as the runs that it judges need Visual notes."""
 
 
 class GivenUpError(Exception):
@@ -40,6 +40,7 @@ class Conversation:
         """Refusals of an earlier conversation about this turn: it was asked anew."""
         self._handed_in: Turn | None = None
         plots = {it.proposal.iteration: office.plots(state, it.proposal.iteration) for it in state.unreflected}
+        self._draft.plots = plots
         self._request = prompt.first(state, self._draft.plans, settings, plots)
 
     def run(self) -> Turn:
@@ -131,9 +132,10 @@ class Conversation:
 
     def _plot(self, call: Block, wanted: tools.ViewPlot) -> Block:
         viewed = self._draft.viewed
-        if len(viewed) >= MAX_PLOTS and (wanted.iteration, wanted.plot) not in viewed:
+        most = max(PLOTS, len(self._state.contract.log_visual) * len(self._state.unreflected))
+        if len(viewed) >= most and (wanted.iteration, wanted.plot) not in viewed:
             seen = ", ".join(f"{p} of iteration {i}" for i, p in sorted(viewed))
-            raise RefusedError(f"view_plot refused: {MAX_PLOTS} plots in one turn are enough; looked at: {seen}")
+            raise RefusedError(f"view_plot refused: {most} plots in one turn are enough; looked at: {seen}")
         picture = self._office.view_plot(self._state, wanted.iteration, wanted.plot)
         viewed.add((wanted.iteration, wanted.plot))
         source = {"type": "blob", "media_type": picture.media_type, "sha256": picture.sha256}

@@ -34,6 +34,8 @@ class Draft:
         self.sections: dict[str, tuple[str, ...]] = {}
         self.viewed: set[tuple[int, str]] = set()
         """(iteration, plot) that were looked at."""
+        self.plots: dict[int, tuple[str, ...]] = {}
+        """Of each iteration to be judged; a Visual note is not asked for where there are none."""
 
     # Memory
 
@@ -204,12 +206,13 @@ class Draft:
                 "evidence; say in it what the degeneracy means here"
             )
         seen = tuple(self._visual(said.iteration, note) for note in said.visual)
-        wanted = contract.log_visual if it.outcome == "ok" else ()
+        wanted = contract.log_visual if it.outcome == "ok" and self.plots.get(said.iteration) else ()
         missing = [label for label in wanted if label not in [v.label for v in seen]]
         if missing:
             raise RefusedError(
                 f"{what} refused: the log form asks for a Visual note on each of {', '.join(wanted)}; missing: "
-                f"{', '.join(missing)}. Look at the plots with view_plot, then say what they show"
+                f"{', '.join(missing)}. Its plots: {', '.join(self.plots[said.iteration][:8])}; two notes may name one "
+                "plot, once it was looked at with view_plot"
             )
         return Reflection(iteration=said.iteration, observation=text, next_parent=leader, visual=seen)
 

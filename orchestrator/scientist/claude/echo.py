@@ -55,7 +55,7 @@ def heard(reply: Reply, messages: Iterable[Mapping[str, Any]]) -> Reply:
     found: list[Block] = []
     for block in reply.content:
         kind = block.get("type")
-        if kind not in KINDS or (kind == "text" and not str(block.get("text") or "").strip()):
+        if kind not in KINDS or (kind == "text" and not _says(block.get("text"))):
             continue
         if kind == "tool_use":
             name = block.get("id")
@@ -67,6 +67,10 @@ def heard(reply: Reply, messages: Iterable[Mapping[str, Any]]) -> Reply:
     return reply.model_copy(update={"content": tuple(found)})
 
 
+def _says(text: Any) -> bool:
+    return isinstance(text, str) and bool(text.strip())
+
+
 def sendable(block: Block) -> Block:
     """Return a block of a reply as it may be sent back: plain JSON of bounded length, a tool's input an object."""
     found: Block = _plain(block)
@@ -74,10 +78,13 @@ def sendable(block: Block) -> Block:
         name, given = str(found.get("name")), found.get("input")
         found["name"] = name if _NAME.fullmatch(name) else "unknown"
         found["input"] = given if isinstance(given, dict) else {}
-    size = len(json.dumps(found))
-    if size > LARGEST_BLOCK:
-        told = f"({size} characters, left out)"
-        found |= {"input": {"left_out": told}} if found.get("type") == "tool_use" else {"text": told}
+    size = len(json.dumps(found, ensure_ascii=False))
+    told = f"({size} characters, left out)"
+    if size > LARGEST_BLOCK and found.get("type") in (
+        "text",
+        "tool_use",
+    ):  # thinking goes back as it came, or not at all
+        found |= {"input": {"left_out": told}} if found["type"] == "tool_use" else {"text": told}
     return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestrator.core import configs, slots, strategy, tree
+from orchestrator.core import configs, slots, strategy, strategy_kinds, tree
 from orchestrator.core.classify import verdict
 from orchestrator.core.diagnosis import line as diagnosis_line
 from orchestrator.core.mutation import describe, number
@@ -49,7 +49,9 @@ def render(state: State, plans: Plans, plots: dict[int, tuple[str, ...]]) -> str
 def _task(state: State, plans: Plans) -> list[str]:
     turn, due = len(state.turns) + 1, [it.proposal.iteration for it in state.unreflected]
     lines = [f"# Turn {turn}, block {plans.block} of {state.n_iter_block} iterations", ""]
-    lines.append(f"Judge: {_listed(due)}." if due else "Nothing is to be judged yet: this is the start of a block.")
+    first = state.last_iteration + 1 == state.first_of(plans.block)
+    nothing = "Nothing is to be judged" + (" yet: this is the start of a block." if first else " in this turn.")
+    lines.append(f"Judge: {_listed(due)}." if due else nothing)
     if state.closing is not None:
         regimes = ", ".join(r.name for r in state.contract.regimes) or 'none, so regime is ""'
         lines += [
@@ -63,7 +65,9 @@ def _task(state: State, plans: Plans) -> list[str]:
         meaning = f", role {role}: {_MEANING[role]}" if role else ""
         iteration = plans.iteration_of(slot)
         place = f"{iteration - state.first_of(plans.block) + 1} of {state.n_iter_block} in its block"
-        lines.append(f"Propose: iteration {iteration} ({place}) in slot {slot}{meaning}.")
+        lines.append(
+            f"Propose: iteration {iteration} ({place}) in slot {slot}{meaning}.{_due(state, plans, iteration)}"
+        )
     if plans.slots and plans.iteration_of(plans.slots[0]) == state.first_of(plans.block):
         lines.append(
             "The block's first run is its baseline: choose_parent root without a change, unless it has a spread."
@@ -74,6 +78,14 @@ def _task(state: State, plans: Plans) -> list[str]:
     if not plans.slots and state.closing is None:
         lines.append("No slot is to be filled in this turn: submit observations with no proposals.")
     return lines
+
+
+def _due(state: State, plans: Plans, iteration: int) -> str:
+    """Return what the rule `replicate_every` asks of an iteration, "" for nothing."""
+    every, best = state.contract.replicate_every, tree.best(state, plans.block)
+    if not every or iteration % every or best is None:
+        return ""
+    return f" Due here: a replicate of the best node, {best.id} (every {every} iterations), so that noise is measured."
 
 
 def _listed(numbers: list[int]) -> str:
@@ -91,7 +103,11 @@ def _notes(state: State) -> list[str]:
     if not said:
         return []
     cut = "\n(cut here; view_file notes.md has the rest)" if len(said[-1]) > NOTE_CHARACTERS else ""
-    return ["## Notes from people (notes.md)", "", said[-1][:NOTE_CHARACTERS].replace("\n#", "\n##") + cut]
+    return [
+        "## Notes from people (notes.md)",
+        "",
+        said[-1][:NOTE_CHARACTERS].replace("\n# ", "\n### ").removeprefix("# ") + cut,
+    ]
 
 
 def _finished(state: State, plots: dict[int, tuple[str, ...]]) -> list[str]:
@@ -143,7 +159,7 @@ def _candidates(state: State, block: int) -> list[str]:
 def _triggers(state: State, block: int) -> list[str]:
     if not state.strategies:
         return []
-    found = strategy.active(state, block)
+    found = [t for t in strategy.active(state, block) if t.kind not in strategy_kinds.EDITS]
     lines = ["## Strategy rows that hold now", ""]
     return [*lines, *(f"- {t.strategy}: {t.evidence}. Action: {t.action}" for t in found)]
 
@@ -154,10 +170,11 @@ def _parameters(state: State, plans: Plans) -> list[str]:
     carried = Desk(state, state.last_iteration + 1, scene=Scene(state, plans.block)).carried
     base = state.base_config(carried.id if carried else None, plans.block)
     idle = _idle(state, best)
+    # the best is by mean less its error; the parent of a step is chosen by UCB
     head = f"| key | name | {f'best node {best.id}' if best else 'no node yet'} | block's start | may be | tried |"
     lines = ["## Parameters that may change", "", head, "|---|---|---|---|---|---|"]
     for rule in state.contract.keys:
-        if rule.level == "free" and not rule.exempt:
+        if rule.level == "free" and rule.key not in configs.SEED_KEYS:
             nodes = tree.block_nodes(state, plans.block)
             tried = dict.fromkeys(number(configs.get(n.config, rule.key)) for n in nodes)
             now = number(configs.get(best.config, rule.key)) if best else ""

@@ -7,7 +7,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from orchestrator.core import configs, mutation, slots, strategy, tree
+from orchestrator.core import configs, mutation, slots, strategy, strategy_kinds, tree
 from orchestrator.core.contract import KeyRule
 from orchestrator.core.mutation import number
 from orchestrator.core.records import Change, Config, Proposal, canonical
@@ -68,7 +68,7 @@ class Plans:
         plan = Plan(parent=call.parent, second=call.second_parent)
         self._plans[call.slot] = plan
         base = self._base(plan)
-        keys = [k for k in self.state.contract.keys if k.level == "free" and not k.exempt]
+        keys = [k for k in self.state.contract.keys if k.level == "free" and k.key not in configs.SEED_KEYS]
         told = ", ".join(f"{k.short}={number(configs.get(base, k.key))}" for k in keys)
         return f"slot {call.slot}: parent={call.parent}. Its config: {told}"
 
@@ -80,17 +80,17 @@ class Plans:
             raise RefusedError(f"slot {call.slot} has no parent yet: call choose_parent first; nodes: {self._nodes()}")
         rule = self.rule(call.key)
         old = configs.get(self._base(plan), rule.key)
-        value = _typed(rule, call.value) if rule.level == "free" and not rule.exempt else call.value
+        value = _typed(rule, call.value) if rule.level == "free" and rule.key not in configs.SEED_KEYS else call.value
         if rule.key in plan.changes and canonical(value) == canonical(old):
             del plan.changes[rule.key]
             return f"slot {call.slot}: {rule.short} is the parent's {number(old)} again"
-        if rule.level == "free" and not rule.exempt and canonical(value) == canonical(old):
+        if rule.level == "free" and rule.key not in configs.SEED_KEYS and canonical(value) == canonical(old):
             raise RefusedError(
                 f"{rule.key} = {number(value)} refused: that is its value already; it may be {bounds(rule)}"
             )
         change = Change(key=rule.key, old=old, new=value)
         mutation.check_change(self.state.contract, change)
-        if rule.exempt:
+        if rule.key in configs.SEED_KEYS:
             raise RefusedError(f"{rule.key} refused: a seed is no hyperparameter; call replicate for another seed")
         self._check_count(plan, change)
         plan.changes[rule.key] = change
@@ -112,7 +112,8 @@ class Plans:
         """Raise RefusedError when a plan would change more keys than one iteration may."""
         contract = self.state.contract
         changes = plan.changes | {change.key: change}
-        if plan.second is not None or len(changes) <= contract.max_changes:
+        counted = [key for key in changes if (rule := contract.key(key)) is not None and not rule.exempt]
+        if plan.second is not None or len(counted) <= contract.max_changes:
             return
         values = {k: canonical(c.new) for k, c in changes.items()}
         spread = [{k: canonical(v) for k, v in rule.values.items()} for rule in contract.spread]
@@ -157,8 +158,10 @@ class Plans:
         if key in named:
             return named[key]
         near = [named[n] for n in difflib.get_close_matches(key[:80], list(named), n=6, cutoff=0.4)]
-        free = [k.short for k in near if k.level == "free" and not k.exempt]
-        free = free or [k.short for k in self.state.contract.keys if k.level == "free" and not k.exempt]
+        free = [k.short for k in near if k.level == "free" and k.key not in configs.SEED_KEYS]
+        free = free or [
+            k.short for k in self.state.contract.keys if k.level == "free" and k.key not in configs.SEED_KEYS
+        ]
         told = ", ".join(dict.fromkeys(free))
         raise RefusedError(f"key {key[:80]!r} refused: there is none of that name; nearest free keys: {told}")
 
@@ -221,6 +224,11 @@ class Plans:
         found = prose.line(name, "strategy", 60)
         if "|" in found:  # names stand in tables
             raise RefusedError(f"strategy {found!r} refused: a name has no `|` in it; take one of {', '.join(ALWAYS)}")
+        kind = strategy_kinds.kind_of(found, "")
+        if kind is not None and kind.key in strategy_kinds.EDITS:
+            raise RefusedError(
+                f"strategy {found!r} refused: code edits are off; take one of {', '.join(ALWAYS)}, or a row"
+            )
         if rows and found not in (*rows, *ALWAYS):
             near = difflib.get_close_matches(found, (*rows, *ALWAYS), n=3, cutoff=0.4) or rows
             raise RefusedError(f"strategy {found!r} refused: the table has no such row; nearest: {', '.join(near)}")

@@ -1,7 +1,9 @@
 """Check what Claude writes: lines that cannot be taken for the engine's, and no number that was not measured.
 
-What this does not stop: a false statement without a number, a number of one run told of another, numbers of things
-that are no metric. The facts beside the prose are the engine's in any case.
+What this does not stop: a false statement without a number, a number of one run told of another, a number before its
+metric's name (`0.99 in R2`), behind a sign of comparison or in words, a made-up difference, numbers of things that are
+no metric; of letters that look like Latin ones only the commonest are known. Hypotheses and the next block's focus
+state expectations, so their numbers are not checked. The facts beside the prose are the engine's in any case.
 """
 
 from __future__ import annotations
@@ -176,6 +178,9 @@ def _values(text: str) -> Iterator[str]:
     while number := re.compile(rf"{between}(?P<number>{_NUMBER}){_AFTER}", re.IGNORECASE).match(text, at):
         said, rest, percent = number["number"].replace(",", "."), number["rest"], bool(number["percent"])
         whole = "." not in said and "e" not in said.lower()
+        told_by = text[at : number.start("number")]
+        if whole and not percent and "=" not in told_by and float(said) >= 2 and re.search(r":|\bat\b", told_by):
+            return  # `at 64`, `: 5 is best`: a value of a key, a node
         counted = rest.strip() and _NO_VALUE.fullmatch(rest) is not None
         attached = bool(rest[:1].strip()) and not percent
         if counted or attached or (at and whole and not percent):

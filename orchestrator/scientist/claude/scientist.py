@@ -8,16 +8,19 @@ from orchestrator.core.events import Refused
 from orchestrator.core.exploration import Budget, ModelSettings
 from orchestrator.core.records import Turn
 from orchestrator.core.state import State
+from orchestrator.errors import NeedsPersonError
 from orchestrator.ports import LanguageModel, Office
 from orchestrator.scientist.claude import prompt, tools
 from orchestrator.scientist.claude.calls import Caller, TurnSpentError, prompt_tokens
 from orchestrator.scientist.claude.conversation import Conversation, GivenUpError
-from orchestrator.scientist.claude.forecast import forecast, sentence
+from orchestrator.scientist.claude.forecast import forecast, sentence, too_small
 from orchestrator.scientist.claude.plans import Plans
 from orchestrator.scientist.offline import OfflineScientist, fillers
 
 NO_TURN = "Claude gave no usable turn ("
-"""Begins the sentence that a turn of the offline scientist has in its place."""
+"""Begins the reason of a turn that was taken in its place after what was said."""
+NOT_ASKED = "Claude was not asked further ("
+"""Begins the reason of a turn that its cost ended."""
 
 
 class ClaudeScientist:
@@ -52,8 +55,10 @@ class ClaudeScientist:
         caller = self._caller(self._office, (len(state.turns) + 1, state.seq, n))
         try:
             return Conversation(state, n, self._settings, self._office, caller).run()
-        except (GivenUpError, TurnSpentError) as error:
+        except GivenUpError as error:
             return self.instead(state, n, f"{NO_TURN}{error})")
+        except TurnSpentError as error:
+            return self.instead(state, n, f"{NOT_ASKED}{error})")
 
     def _say_forecast(self, office: Office, state: State) -> None:
         """Say, once a session, how large the prefix is and what a turn will cost."""
@@ -72,6 +77,8 @@ class ClaudeScientist:
         tokens = counted if counted is not None else prompt_tokens(prefix)
         how = "as the service counts" if counted is not None else "at most, from its length"
         found = forecast(office.ledger(), self._settings, self.budget, tokens)
+        if faulty := too_small(found, self.budget):
+            raise NeedsPersonError(faulty)
         office.say(f"claude: the prefix of every prompt has {tokens} tokens ({how})")
         office.say(f"claude: {sentence(found, office.ledger(), self._settings, self.budget)}")
 
