@@ -127,7 +127,7 @@ def test_starting_again_from_a_block_keeps_its_conversations(tmp_path):
         kept = max(c.reserved.call for c in state_of(home).calls.values() if c.reserved.turn <= 3)
         told = resume(home, server, "--block", "1")
     assert "starting again from the end of block 1" in told
-    assert "were spent later: they do not count in the budget of what starts again" in told
+    assert "were spent on what came later: they still count in the budget" in told
     assert len(state_of(home).calls) > kept
     replayed(home)
 
