@@ -76,13 +76,14 @@ def whole(state: State) -> Spent:
 
 def cut_off(state: State, kept: State) -> LlmBefore | None:
     """Return what `state` has used and `kept`, a prefix of it, does not know of; None when that is nothing."""
-    all_used, known = whole(state), whole(kept)
-    names = Usage.model_fields
-    usage = Usage(**{name: getattr(all_used.usage, name) - getattr(known.usage, name) for name in names})
-    micro, seconds = all_used.micro_usd - known.micro_usd, round(all_used.seconds - known.seconds, 3)
+    later = total(c for n, c in state.calls.items() if n not in kept.calls)  # one open at the cut is settled again
+    earlier = state.before[len(kept.before) :]
+    micro = later.micro_usd + sum(b.micro_usd for b in earlier)
+    usage = functools.reduce(Usage.plus, (b.usage for b in earlier), later.usage)
     if not micro and not usage.total:
         return None
-    return LlmBefore(number=len(kept.before) + 1, micro_usd=micro, usage=usage, seconds=max(0.0, seconds))
+    seconds = round(later.seconds + sum(b.seconds for b in earlier), 3)
+    return LlmBefore(number=len(kept.before) + 1, micro_usd=micro, usage=usage, seconds=seconds)
 
 
 def spent_until(state: State, turn: int) -> Spent:

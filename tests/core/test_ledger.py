@@ -293,3 +293,16 @@ def test_a_prefix_that_was_never_cached_is_not_known():
     made = Asked()
     made.ask(1, usage=Usage(input_tokens=5000))
     assert ledger.prefix_tokens(made.state) is None
+
+
+def test_what_is_cut_off_is_what_later_requests_used_also_when_one_was_open_at_the_cut():
+    """A reservation that was open when the block ended, and settled for less since, is settled again in the copy."""
+    kept, whole = Asked(), Asked()
+    for driver in (kept, whole):
+        driver.ask(10)
+        driver.reserve()
+    whole.settle(2, 20)
+    assert ledger.cut_off(whole.state, kept.state) is None
+    whole.ask(30)
+    cut = ledger.cut_off(whole.state, kept.state)
+    assert (cut.micro_usd, cut.usage.total, cut.seconds) == (30, 15, 1.5)
