@@ -19,7 +19,16 @@ from orchestrator.scientist import policy
 from orchestrator.scientist.claude import prose, tools
 from orchestrator.scientist.desk import Desk
 
-ALWAYS = ("exploit", "explore", "replicate", "initial-spread", "user-instruction", "principle-test", "control")
+ALWAYS = (
+    "exploit",
+    "explore",
+    "boundary",
+    "replicate",
+    "initial-spread",
+    "user-instruction",
+    "principle-test",
+    "control",
+)
 """Strategies that need no row of the table."""
 
 

@@ -127,8 +127,8 @@ class Plan(Record):
 
     slot: StrictInt
     strategy: StrictStr = Field(
-        description="A row of the strategy table; or exploit, explore, replicate, initial-spread, user-instruction, "
-        "principle-test, control"
+        description="A row of the strategy table; or exploit, explore, boundary, replicate, initial-spread, "
+        "user-instruction, principle-test, control"
     )
     parent_rule: StrictStr = Field(description="Why this parent, one line")
     hypothesis: StrictStr = Field(description="What you expect and why, one line that the run can refute")
