@@ -120,8 +120,10 @@ class LanguageModel(Protocol):
 
     name: str
 
-    def converse(self, request: Request, image: Callable[[str], bytes]) -> Reply:
+    def converse(self, request: Request, image: Callable[[str], bytes], *, longest_s: float | None = None) -> Reply:
         """Return the complete reply; `image` gives the bytes of a blob by its sha256.
+
+        A reply that is not complete after `longest_s` is given up (ModelUnavailableError, perhaps paid).
 
         Raises:
             ModelUnavailableError: nothing usable came, and waiting may help.

@@ -255,6 +255,8 @@ class LlmBefore(Record):
     number: int
     micro_usd: int = Field(ge=0)
     usage: Usage = Usage()
+    held_tokens: int = Field(default=0, ge=0)
+    """Reserved for requests whose reply never arrived."""
     seconds: float = 0.0
 
     @property

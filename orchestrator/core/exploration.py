@@ -150,7 +150,7 @@ class Budget(Allowance):
     """Pause after the service could not be asked; each further one is twice as long."""
     longest_wait_s: float = Field(default=1800.0, gt=0)
     max_wait_h: float = Field(default=8.0, gt=0)
-    """Pauses in a row, together, after which a person is needed."""
+    """Tries and pauses in a row, together, after which a person is needed."""
 
 
 class Settled(Record):

@@ -69,6 +69,7 @@ def whole(state: State) -> Spent:
         update={
             "micro_usd": used.micro_usd + sum(b.micro_usd for b in state.before),
             "usage": functools.reduce(Usage.plus, (b.usage for b in state.before), used.usage),
+            "held_tokens": used.held_tokens + sum(b.held_tokens for b in state.before),
             "seconds": round(used.seconds + sum(b.seconds for b in state.before), 3),
         }
     )
@@ -83,7 +84,9 @@ def cut_off(state: State, kept: State) -> LlmBefore | None:
     if not micro and not usage.total:
         return None
     seconds = round(later.seconds + sum(b.seconds for b in earlier), 3)
-    return LlmBefore(number=len(kept.before) + 1, micro_usd=micro, usage=usage, seconds=seconds)
+    held = later.held_tokens + sum(b.held_tokens for b in earlier)
+    number = len(kept.before) + 1
+    return LlmBefore(number=number, micro_usd=micro, usage=usage, held_tokens=held, seconds=seconds)
 
 
 def spent_until(state: State, turn: int) -> Spent:
@@ -134,6 +137,13 @@ def refused_by(budget: Budget, state: State, turn: int, micro_usd: int, tokens: 
         exceeded(budget, whole(state), micro_usd, tokens),
         exceeded(budget.turn, spent(state, turn), micro_usd, tokens),
     )
+
+
+def minutes_left(budget: Budget, state: State, turn: int) -> float | None:
+    """Return how long the next reply may take by the limits of wall time; None without one."""
+    limits = ((budget.max_min, whole(state)), (budget.turn.max_min, spent(state, turn)))
+    left = [limit - used.seconds / 60 for limit, used in limits if limit is not None]
+    return max(0.0, min(left)) if left else None
 
 
 class TurnCost(Record):

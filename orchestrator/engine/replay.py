@@ -174,7 +174,7 @@ class _Played(RecordedModel):
         self._spent = instead.removeprefix(NOT_ASKED).removesuffix(")") if instead.startswith(NOT_ASKED) else ""
         self._over = not exchanges
 
-    def converse(self, request: Request, image: Callable[[str], bytes]) -> Reply:
+    def converse(self, request: Request, image: Callable[[str], bytes], *, longest_s: float | None = None) -> Reply:
         """Return the recorded reply; raises TurnSpentError after the last."""
         if self._spent and self._over:
             raise TurnSpentError(self._spent)

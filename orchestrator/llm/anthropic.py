@@ -95,8 +95,13 @@ class AnthropicModel:
         self.times = times
         self.host = checked_host(credentials.base_url, os.environ)
         self._redactor = Redactor(credentials)
+        self._longest_s = times.reply_s
         self._client = client(
-            credentials, self.host, connect_s=times.connect_s, silence_s=times.silence_s, reply_s=times.reply_s
+            credentials,
+            self.host,
+            connect_s=times.connect_s,
+            silence_s=times.silence_s,
+            reply_s=lambda: self._longest_s,
         )
 
     def __repr__(self) -> str:
@@ -110,7 +115,7 @@ class AnthropicModel:
         """Close the connections."""
         self._client.close()
 
-    def converse(self, request: Request, image: Callable[[str], bytes]) -> Reply:
+    def converse(self, request: Request, image: Callable[[str], bytes], *, longest_s: float | None = None) -> Reply:
         """Return the complete reply.
 
         Raises:
@@ -118,6 +123,7 @@ class AnthropicModel:
             ModelRejectedError: the service turned the request down.
         """
         body = self._body(request, image) | {"max_tokens": request.max_tokens}
+        self._longest_s = min(self.times.reply_s, longest_s if longest_s is not None else self.times.reply_s)
         attempt = 0
         while True:
             answer = self._attempt(request.model, body)
@@ -208,10 +214,12 @@ class AnthropicModel:
     def _attempt(self, model: str, body: dict[str, Any]) -> Reply | Failure:
         """Return the reply to one request, or what went wrong."""
         import anthropic
+        import httpx2
 
         begun = False
+        silence = httpx2.Timeout(min(self.times.silence_s, self._longest_s), connect=self.times.connect_s)
         try:
-            with self._client.messages.stream(**body) as stream:
+            with self._client.messages.stream(**body, timeout=silence) as stream:
                 begun = True
                 pieces = _Pieces()
                 pieces.read(stream)
@@ -247,9 +255,9 @@ class AnthropicModel:
         cause = error.__cause__ if wrapped else error
         sent = begun or isinstance(cause, httpx2.ReadTimeout | httpx2.ReadError | httpx2.RemoteProtocolError)
         if isinstance(cause, httpx2.ReadTimeout):
-            what = f"the model service sent nothing for {self.times.silence_s:g} s"
+            what = f"the model service sent nothing for {min(self.times.silence_s, self._longest_s):.3g} s"
         elif isinstance(cause, TooSlowError):
-            what = f"the model service's reply was not complete after {self.times.reply_s:g} s"
+            what = f"the model service's reply was not complete after {self._longest_s:.3g} s"
         elif begun:
             what = "the model service's reply could not be read to its end"
         elif sent:

@@ -19,12 +19,12 @@ class TooSlowError(Exception):
 
 
 def client(
-    credentials: Credentials, host: str, *, connect_s: float, silence_s: float, reply_s: float
+    credentials: Credentials, host: str, *, connect_s: float, silence_s: float, reply_s: Callable[[], float]
 ) -> anthropic.Anthropic:
     """Return the SDK's client; no credential is read from the environment or from a profile on disk.
 
-    `reply_s` holds for the whole body of a response, pings included: `silence_s` alone would wait for ever on a server
-    that sends nothing else.
+    `reply_s` gives the limit of the next reply; it holds for the whole body of a response, pings included: `silence_s`
+    alone would wait for ever on a server that sends nothing else.
     """
     import anthropic
     import httpx2
@@ -51,14 +51,14 @@ def client(
     )
 
 
-def _deadline(seconds: float) -> Callable[[httpx2.Response], None]:
+def _deadline(seconds: Callable[[], float]) -> Callable[[httpx2.Response], None]:
     """Return a hook that ends a response's body when its time is over."""
     import httpx2
 
     class Timed(httpx2.SyncByteStream):
         def __init__(self, stream: httpx2.SyncByteStream) -> None:
             self._stream = stream
-            self._end = time.monotonic() + seconds
+            self._end = time.monotonic() + seconds()
 
         def __iter__(self) -> Iterator[bytes]:
             for chunk in self._stream:

@@ -35,7 +35,7 @@ class RecordedModel:
             self._replies[request.sha].append(reply)
         self._asked: dict[str, int] = defaultdict(int)
 
-    def converse(self, request: Request, image: Callable[[str], bytes]) -> Reply:
+    def converse(self, request: Request, image: Callable[[str], bytes], *, longest_s: float | None = None) -> Reply:
         """Return the recorded reply; the last one again when a request comes more often than it was recorded.
 
         Raises:

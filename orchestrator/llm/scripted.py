@@ -35,7 +35,7 @@ class ScriptedModel:
         self.script = script
         self.requests: list[Request] = []
 
-    def converse(self, request: Request, image: Callable[[str], bytes]) -> Reply:
+    def converse(self, request: Request, image: Callable[[str], bytes], *, longest_s: float | None = None) -> Reply:
         """Return the next reply; ids of tool calls made by `uses` are unique within the conversation.
 
         Raises:

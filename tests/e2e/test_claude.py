@@ -14,7 +14,7 @@ from orchestrator.core.state import fold
 from orchestrator.engine.opening import paths_of
 from orchestrator.engine.sealing import sealed_contract, state_of
 from orchestrator.engine.transcripts import Transcripts
-from orchestrator.llm.answers import Cuts, Fails, Says
+from orchestrator.llm.answers import Cuts, Fails, Says, Stalls
 from orchestrator.scientist.claude.tools import TOOLS
 from orchestrator.store import journal
 from tests import claude, toy
@@ -382,3 +382,20 @@ def test_output_that_nobody_reads_does_not_end_the_night(tmp_path):
         engine.stdout.close()
         assert engine.wait(timeout=40) == 0
     assert len(fold_of(home).done) == 2
+
+
+def test_a_reply_may_not_take_longer_than_the_budget_has_left(tmp_path):
+    """Wall time is kept within the reply: it is given up, counts with all that was reserved, and the turn ends."""
+    exploration = claude.EXPLORATION.replace("{first", "{turn: {max_min: 0.01}, first")
+    home = claude.home(tmp_path, *OPTIONS, exploration=exploration)
+
+    def script(body, number):
+        return Stalls(reply=claude.SCRIPT(body, number), seconds=20, after_events=2, pings=True)
+
+    with claude.server(script) as server:
+        done = explore(home, server, iterations=1)
+    assert done.returncode == 0, done.stdout + done.stderr
+    state = fold_of(home)
+    assert all("max_min 0.01: replies took 0.01" in t.instead for t in state.turns)
+    assert all(c.settled.micro_usd == c.reserved.micro_usd and c.settled.seconds < 5 for c in state.calls.values())
+    assert "was not complete after 0.6 s" in state.calls[1].settled.sentence

@@ -95,7 +95,7 @@ class _Recorder(ScriptedModel):
         super().__init__(script)
         self.exchanges = []
 
-    def converse(self, asked, image):
+    def converse(self, asked, image, longest_s=None):
         reply = super().converse(asked, image)
         self.exchanges.append((asked, reply))
         return reply

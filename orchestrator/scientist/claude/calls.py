@@ -65,7 +65,7 @@ class Caller:
             call = self._reserve(request, step)
             started = time.monotonic()
             try:
-                reply = echo.writable(self._model.converse(request, self._office.image))
+                reply = echo.writable(self._converse(request))
             except ModelRejectedError as error:
                 self._settle(call, "rejected", 0, started, sentence=str(error))
                 raise
@@ -77,6 +77,7 @@ class Caller:
                 if breaks >= BREAKS:
                     raise TurnSpentError(f"{breaks} replies in a row broke off, each perhaps paid: {error}") from None
                 pause_s = max(pause, error.retry_after_s or 0.0)
+                waited += time.monotonic() - started
                 waited += self._wait(call.call, pause_s, waited, why)
                 pause = min(pause * 2, self._budget.longest_wait_s)
                 continue
@@ -85,6 +86,10 @@ class Caller:
             self._office.keep(exchange, request)
             self._settle_reply(exchange)
             return reply
+
+    def _converse(self, request: Request) -> Reply:
+        left = ledger.minutes_left(self._budget, self._office.ledger(), self._turn)
+        return self._model.converse(request, self._office.image, longest_s=None if left is None else left * 60)
 
     # What was paid already
 
