@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orchestrator.core import ledger, tree
-from orchestrator.core.classify import verdict
+from orchestrator.core.classify import node_verdict, verdict
 from orchestrator.core.events import (
     Alarm,
     Amended,
@@ -228,7 +228,7 @@ def node_line(state: State, depth: int, it: Iteration) -> str:
         result = str(it.outcome) if it.outcome != "ok" else f"no {name} ({summary.reason})"
     else:
         error = f" ± {summary.standard_error:.4f}" if summary.standard_error is not None else ""
-        result = f"{summary.mean:.4f}{error} {verdict(state, it).lower()}"
+        result = f"{summary.mean:.4f}{error} {node_verdict(state, node).lower()}"
         result += f", n={summary.n}" if summary.n > 1 else ""
     leader = tree.best(state)
     star = " *" if leader is not None and leader.id == node.id else ""

@@ -77,7 +77,7 @@ def test_a_run_stands_beside_its_parent_with_the_noise():
     found.put(0.52, of=1, seeds=(8, 42), metrics={"test_R2": 0.95})
     told = text(request(found.state, plots={2: ("plots/loss.png",)}))
     assert "| connectivity_R2 | 0.5200 | 0.51 | +0.01 |" in told
-    assert "Noise of connectivity_R2: sd 0.0141, 1 d.o.f." in told
+    assert "Noise of connectivity_R2, pooled over replicates: sd 0.0141, 1 d.o.f." in told
     assert "Degeneracy: gap=0.43" in told
     assert "Plots: plots/loss.png" in told
     assert "| training.learning_rate_W_start | lr_W | 3E-3 | 3E-3 | 1E-4 to 1E-2 | 3E-3 |" in told

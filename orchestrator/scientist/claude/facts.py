@@ -143,7 +143,7 @@ def _one(state: State, it: Iteration) -> Iterator[str]:
     yield ""
     sd = noise(state, scene.primary, it.block)
     known = "not measured yet" if sd.sd is None else f"sd {sd.sd:.4f}, {sd.degrees} d.o.f."
-    yield f"Noise of {scene.primary}: {known}. A difference within three sd is noise."
+    yield f"Noise of {scene.primary}, pooled over replicates: {known}. A difference within three sd is noise."
     degenerate = diagnosis_line(state.contract, it)
     if degenerate:
         yield f"Degeneracy: {degenerate}"
