@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from orchestrator.core.dialogue import Request
 from orchestrator.core.events import Body
@@ -15,16 +16,36 @@ from orchestrator.ports import Exchange, Picture
 POLL_S = 0.1
 
 
-class EngineOffice:
+class Shelf:
+    """The part of an office that lends files and plots."""
+
+    def __init__(self, library: Callable[[], Library]) -> None:
+        self._library = library
+
+    def view_file(self, state: State, name: str) -> str:
+        """Return a text that the scientist may read; raises RefusedError."""
+        return self._library().view_file(state, name)
+
+    def view_plot(self, state: State, iteration: int, name: str) -> Picture:
+        """Return a plot of a finished run; raises RefusedError."""
+        return self._library().view_plot(state, iteration, name)
+
+    def plots(self, state: State, iteration: int) -> tuple[str, ...]:
+        """Return the names of a finished run's plots."""
+        return self._library().plots(state, iteration)
+
+    def image(self, sha256: str) -> bytes:
+        """Return the bytes of a blob."""
+        return self._library().image(sha256)
+
+
+class EngineOffice(Shelf):
     """The office of one engine."""
 
     def __init__(self, board: Board) -> None:
+        super().__init__(lambda: Library(board.setup))  # anew: a person may have changed the instruction
         self._board = board
         self._transcripts = Transcripts(board.setup.paths)
-
-    @property
-    def _library(self) -> Library:
-        return Library(self._board.setup)  # anew: a person may have changed the instruction
 
     def record(self, body: Body) -> None:
         """Append an event, unless one with its key is in the journal already."""
@@ -42,22 +63,6 @@ class EngineOffice:
     def kept(self, call: int) -> Exchange | None:
         """Return a kept exchange, or None."""
         return self._transcripts.kept(call)
-
-    def view_file(self, state: State, name: str) -> str:
-        """Return a text that the scientist may read; raises RefusedError."""
-        return self._library.view_file(state, name)
-
-    def view_plot(self, state: State, iteration: int, name: str) -> Picture:
-        """Return a plot of a finished run; raises RefusedError."""
-        return self._library.view_plot(state, iteration, name)
-
-    def plots(self, state: State, iteration: int) -> tuple[str, ...]:
-        """Return the names of a finished run's plots."""
-        return self._library.plots(state, iteration)
-
-    def image(self, sha256: str) -> bytes:
-        """Return the bytes of a blob."""
-        return self._library.image(sha256)
 
     def pause(self, seconds: float, why: str) -> bool:
         """Wait, with `why` shown; return False when a person asked to stop meanwhile."""

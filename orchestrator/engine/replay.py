@@ -21,11 +21,12 @@ from orchestrator.core.exploration import Budget, ModelSettings
 from orchestrator.core.records import Record, Turn
 from orchestrator.core.state import Call, State
 from orchestrator.engine.context import Setup
+from orchestrator.engine.office import Shelf
 from orchestrator.engine.reading import Library
 from orchestrator.engine.transcripts import Transcripts
 from orchestrator.errors import NeedsPersonError
 from orchestrator.llm.recorded import RecordedModel
-from orchestrator.ports import Exchange, Picture
+from orchestrator.ports import Exchange
 from orchestrator.scientist.claude import ClaudeScientist
 from orchestrator.scientist.claude.calls import TurnSpentError
 from orchestrator.scientist.claude.scientist import NO_TURN, NOT_ASKED
@@ -45,11 +46,12 @@ class Replayed(Record):
     replies: int
 
 
-class _Office:
+class _Office(Shelf):
     """The office of one replayed turn: a journal in memory over the prefix, files and plots of the recorded runs."""
 
     def __init__(self, library: Library, state: State) -> None:
-        self._library, self._state = library, state
+        super().__init__(lambda: library)
+        self._state = state
         self.refusals: list[str] = []
 
     def record(self, body: Body) -> None:
@@ -66,18 +68,6 @@ class _Office:
 
     def kept(self, call: int) -> Exchange | None:
         return None
-
-    def view_file(self, state: State, name: str) -> str:
-        return self._library.view_file(state, name)
-
-    def view_plot(self, state: State, iteration: int, name: str) -> Picture:
-        return self._library.view_plot(state, iteration, name)
-
-    def plots(self, state: State, iteration: int) -> tuple[str, ...]:
-        return self._library.plots(state, iteration)
-
-    def image(self, sha256: str) -> bytes:
-        return self._library.image(sha256)
 
     def pause(self, seconds: float, why: str) -> bool:
         return True
