@@ -73,8 +73,8 @@ def _task(state: State, plans: Plans) -> list[str]:
             "The block's first run is its baseline: choose_parent root without a change, unless it has a spread."
         )
         lines += [f"Initial spread, run {i}: {rule.text}" for i, rule in enumerate(state.contract.spread)]
-    running = [it for it in state.open_iterations]
-    lines += [f"In flight: iteration {it.proposal.iteration}, {_what(state, it)}." for it in running]
+    flying = state.open_iterations
+    lines += [f"In flight: iteration {it.proposal.iteration}, {_what(state, it)}." for it in flying]
     if not plans.slots and state.closing is None:
         lines.append("No slot is to be filled in this turn: submit observations with no proposals.")
     return lines
@@ -170,8 +170,7 @@ def _parameters(state: State, plans: Plans) -> list[str]:
     carried = Desk(state, state.last_iteration + 1, scene=Scene(state, plans.block)).carried
     base = state.base_config(carried.id if carried else None, plans.block)
     idle = _idle(state, best)
-    # the best is by mean less its error; the parent of a step is chosen by UCB
-    head = f"| key | name | {f'best node {best.id}' if best else 'no node yet'} | block's start | may be | tried |"
+    head = f"| key | name | {f'best node {best.id} (by mean less its error)' if best else 'no node yet'} | block's start | may be | tried |"
     lines = ["## Parameters that may change", "", head, "|---|---|---|---|---|---|"]
     for rule in state.contract.keys:
         if rule.level == "free" and rule.key not in configs.SEED_KEYS:
