@@ -170,7 +170,8 @@ def _parameters(state: State, plans: Plans) -> list[str]:
     carried = Desk(state, state.last_iteration + 1, scene=Scene(state, plans.block)).carried
     base = state.base_config(carried.id if carried else None, plans.block)
     idle = _idle(state, best)
-    head = f"| key | name | {f'best node {best.id} (by mean less its error)' if best else 'no node yet'} | block's start | may be | tried |"
+    shown = f"best node {best.id} (by mean less its error)" if best else "no node yet"
+    head = f"| key | name | {shown} | block's start | may be | tried |"
     lines = ["## Parameters that may change", "", head, "|---|---|---|---|---|---|"]
     for rule in state.contract.keys:
         if rule.level == "free" and rule.key not in configs.SEED_KEYS:
