@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from pydantic import Field
 
 from orchestrator.core.dialogue import Reply
-from orchestrator.core.records import Record
+from orchestrator.core.records import Config, Record
 
 if TYPE_CHECKING:
     from orchestrator.core.dialogue import Request
@@ -155,8 +155,48 @@ class Picture(Record):
     height: int
 
 
+class Candidate(Record):
+    """A code edit that is to be proven and committed: everything that its commit says."""
+
+    iteration: int
+    parent: int | None
+    """Of the node in the tree; null is root."""
+    base: int | None
+    """Node whose code is edited (a repair: the crashed one); null is the code that was opened with."""
+    texts: dict[str, str]
+    """Path -> the whole new text of each changed file."""
+    units: tuple[str, ...]
+    """`data_train_signal (trainers/signal.py)`, of each changed definition."""
+    change: str
+    hypothesis: str
+    config: Config
+    """That it will be trained with, seeds included."""
+
+
+class CodeOffice(Protocol):
+    """What the engine lends to a scientist that edits code. Texts are those of the exploration's own repository."""
+
+    def text(self, tree: str, path: str) -> str:
+        """Return a file of a code state; raises RefusedError when there is none."""
+
+    def patched(self, tree: str, patch: str) -> dict[str, str]:
+        """Return path -> new text after a unified diff; raises RefusedError when it does not apply."""
+
+    def combined(self, base: str, trees: tuple[str, str]) -> dict[str, str]:
+        """Return path -> new text with the edits of two children of `base`; raises RefusedError when they conflict."""
+
+    def prove(self, candidate: Candidate) -> tuple[str, str]:
+        """Try an edit in the sandbox, commit it, return (tree, commit); raises RefusedError with what went wrong.
+
+        Asked again about the same edit it gives the same answer without another trial.
+        """
+
+
 class Office(Protocol):
     """What the engine lends to a scientist that converses: the journal, the files in its scope, the clock."""
+
+    code: CodeOffice | None
+    """Null where there is no code to edit."""
 
     def record(self, body: Body) -> None:
         """Append an event, unless one with its key is in the journal already."""

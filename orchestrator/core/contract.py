@@ -118,6 +118,18 @@ class Scope(Record):
     source: str = ""
 
 
+class Patch(Record):
+    """A prepared, reviewed code edit of the exploration's `patches/` folder."""
+
+    name: str
+    """Of its file: `01-adamw.patch`."""
+    change: str
+    """What it changes, one line."""
+    hypothesis: str
+    text: str
+    """Unified diff against the code that the exploration was opened with."""
+
+
 class UserInstruction(Record):
     """One item of the instruction's user instructions; it wins over frozen rules."""
 
@@ -198,6 +210,10 @@ class Contract(Record):
     gap: Gap | None = None
     scopes: tuple[Scope, ...] = ()
     """Default deny: code not listed is never edited."""
+    code: Literal["off", "on"] = "off"
+    """Whether `scopes` may be edited at all."""
+    patches: tuple[Patch, ...] = ()
+    """In the order in which the offline scientist tries them."""
     figures: tuple[str, ...] = ()
     """Plots that the instruction wants looked at (paths or patterns below a run)."""
     user_instructions: tuple[UserInstruction, ...] = ()

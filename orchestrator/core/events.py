@@ -174,6 +174,26 @@ class RunEnded(Record):
         return f"run_ended:{self.iteration}:{self.attempt}"
 
 
+class CodeChecked(Record):
+    """A code state was tried in the sandbox before it was committed: compiled, imported, a few gradient steps."""
+
+    type: Literal["code_checked"] = "code_checked"
+    tree: str
+    """Tree sha."""
+    config_sha: str
+    """Of the whole config, seeds included, that it was tried with."""
+    ok: bool
+    sentence: str = ""
+    """What went wrong, with the traceback's own lines, and what to do; "" when it is ok."""
+    sandbox: str
+    """Level."""
+    seconds: float = 0.0
+
+    @property
+    def key(self) -> str:
+        return f"code_checked:{self.tree}:{self.config_sha}"
+
+
 class Alarm(Record):
     """The exploration stopped by a rule; a person must look."""
 
@@ -291,6 +311,7 @@ Body = (
     | LlmSettled
     | LlmBefore
     | Waiting
+    | CodeChecked
     | Alarm
     | Human
 )

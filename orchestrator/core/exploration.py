@@ -215,8 +215,8 @@ class Exploration(Record):
     command: tuple[str, ...] | None = None
     """Your own trainer, in place of ours: a program and its arguments, in which `{run}` is the run folder, `{source}`
     this exploration's folder, and the word `python` the interpreter of the engine. It runs without a sandbox."""
-    code: Literal["off"] = "off"
-    """Code edits by the scientist; `on` is not honoured yet."""
+    code: Literal["off", "on"] = "off"
+    """Whether the scientist may edit the code that the instruction permits (`CODE=1` turns it on at the opening)."""
 
     @field_validator(*NOT_YET)
     @classmethod

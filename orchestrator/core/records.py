@@ -52,11 +52,50 @@ class Change(Record):
     new: Any
 
 
-class Mutation(Record):
-    """What turns the parent's config into the child's: nothing (baseline, replicate) or 1..k key changes."""
+class CodeEdit(Record):
+    """One definition of a file that a code edit changes."""
 
-    kind: Literal["baseline", "config", "replicate"]
+    path: str
+    """`models/signal.py`."""
+    unit: str
+    """`data_train_signal`, `SignalPropagation.__init__`, or `(module)`: statements outside every definition."""
+    added: int = Field(ge=0)
+    """Lines."""
+    removed: int = Field(ge=0)
+    """Lines."""
+    sha: str
+    """Of what became of what, comments and layout left out: equal for the same edit, whatever else differs."""
+
+
+class CodeChange(Record):
+    """A code edit that was proven and committed."""
+
+    change: str
+    """What was changed, one line."""
+    edits: tuple[CodeEdit, ...]
+    """Against the parent's code; of a repair, too."""
+    commit: str
+    """Of the exploration's own repository; its tree is the proposal's `code`."""
+    repairs: int | None = None
+    """Crashed iteration whose edit this one mends."""
+    combines: tuple[int, ...] = ()
+    """Nodes whose edits are taken together."""
+    patch: str = ""
+    """Name of the prepared patch that it is; "" is the scientist's own."""
+
+    @property
+    def sha(self) -> str:
+        """What makes two edits the same."""
+        return sha_of(sorted(f"{e.path} {e.unit} {e.sha}" for e in self.edits))
+
+
+class Mutation(Record):
+    """What turns the parent into the child: nothing (baseline, replicate), 1..k key changes, or one code edit."""
+
+    kind: Literal["baseline", "config", "replicate", "code"]
     changes: tuple[Change, ...] = ()
+    code: CodeChange | None = None
+    """Of kind `code`, and only there."""
     replicate_of: int | None = None
     """Node whose config is run again (kind `replicate`)."""
     second_parent: int | None = None

@@ -16,6 +16,7 @@ from orchestrator.core.contract import Contract, RegimeRule, StrategyRule
 from orchestrator.core.events import (
     Alarm,
     Amended,
+    CodeChecked,
     Event,
     Human,
     LlmBefore,
@@ -171,6 +172,8 @@ class State:
     """Requests to the language model, by number."""
     before: list[LlmBefore] = field(default_factory=list)
     """What the model had used in parts that a person cut off."""
+    checks: dict[tuple[str, str], CodeChecked] = field(default_factory=dict)
+    """(tree, config sha) -> what a trial of that code in the sandbox gave."""
     alarms: list[Alarm] = field(default_factory=list)
     notes: list[Human] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
@@ -215,6 +218,8 @@ class State:
                 case RunEnded():
                     attempt = self._attempt(body.iteration, body.attempt)
                     self.iterations[body.iteration].end(attempt, body, event.seq)
+                case CodeChecked():
+                    self.checks[body.tree, body.config_sha] = body
                 case LlmBefore():
                     self.before.append(body)
                 case LlmReserved() | LlmSettled() | Waiting():

@@ -11,13 +11,15 @@ from orchestrator.core.state import State
 from orchestrator.engine.board import Board
 from orchestrator.engine.reading import Library
 from orchestrator.engine.transcripts import Transcripts
-from orchestrator.ports import Exchange, Picture
+from orchestrator.ports import CodeOffice, Exchange, Picture
 
 POLL_S = 0.1
 
 
 class Shelf:
     """The part of an office that lends files and plots."""
+
+    code: CodeOffice | None = None
 
     def __init__(self, library: Callable[[], Library]) -> None:
         self._library = library
