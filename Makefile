@@ -8,7 +8,7 @@ RUN_OPTIONS = $(call QUOTE,$(ROOT),--root) $(call QUOTE,$(PROFILE),--profile) $(
 	$(call QUOTE,$(MODE),--mode) \
 	$(call QUOTE,$(LAUNCHER),--launcher) $(call QUOTE,$(SEED),--seed) $(call QUOTE,$(SCIENTIST),--scientist)
 
-KNOWN := EXP ITERATIONS SCIENTIST PROFILE SLOTS MODE LAUNCHER SEED ROOT FRESH FROM FILE BLOCK TURN WHOLE N PYTHON BIN
+KNOWN := EXP ITERATIONS SCIENTIST PROFILE SLOTS MODE LAUNCHER SEED ROOT FRESH CODE FROM FILE BLOCK TURN WHOLE N PYTHON BIN
 GIVEN := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(v)))),$(v)))
 ifneq ($(filter-out $(KNOWN) -%,$(GIVEN)),)
 $(error nothing reads $(filter-out $(KNOWN) -%,$(GIVEN)); known are $(KNOWN))
@@ -19,7 +19,7 @@ endif
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
-	@echo "variables: EXP ITERATIONS SCIENTIST PROFILE SLOTS MODE LAUNCHER SEED ROOT FRESH FROM FILE BLOCK TURN WHOLE N"
+	@echo "variables: EXP ITERATIONS SCIENTIST PROFILE SLOTS MODE LAUNCHER SEED ROOT FRESH CODE FROM FILE BLOCK TURN WHOLE N"
 
 setup: $(STAMP) ## build .venv from constraints.txt (done by the other targets when needed)
 
@@ -33,9 +33,10 @@ $(STAMP): constraints.txt pyproject.toml
 need-exp:
 	@$(if $(EXP),:,echo 'error: EXP is missing, for example: make explore EXP=sparse_gnn'; exit 2)
 
-explore: need-exp $(STAMP) ## open or continue an exploration: EXP=sparse_gnn [ITERATIONS=12] [FRESH=1] [FROM=exp:iter] ...
+explore: need-exp $(STAMP) ## open or continue an exploration: EXP=sparse_gnn [ITERATIONS=12] [FRESH=1] [CODE=1] ...
 	@$(BIN)/python -m orchestrator explore $(call QUOTE,$(EXP)) $(call QUOTE,$(ITERATIONS),--iterations) \
-		$(if $(filter-out 0,$(FRESH)),--fresh) $(call QUOTE,$(FROM),--from) $(RUN_OPTIONS)
+		$(if $(filter-out 0,$(FRESH)),--fresh) $(if $(filter-out 0,$(CODE)),--code) \
+		$(call QUOTE,$(FROM),--from) $(RUN_OPTIONS)
 
 resume: need-exp $(STAMP) ## continue to the total asked for last: EXP= [BLOCK=n: again from the end of block n]
 	@$(BIN)/python -m orchestrator resume $(call QUOTE,$(EXP)) $(call QUOTE,$(BLOCK),--block) $(RUN_OPTIONS)

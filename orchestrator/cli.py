@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     explore.add_argument(
         "--fresh", action="store_true", help="set the old folder aside, with its date, and start again"
     )
+    explore.add_argument("--code", action="store_true", help="let the scientist edit the code that may be edited")
     explore.add_argument("--from", dest="origin", metavar="EXP:ITER", help="start from another exploration's node")
     resume = commands.add_parser("resume", help="continue to the total asked for last")
     _common(resume)
@@ -177,6 +178,7 @@ def _run(setup: Setup, arguments: argparse.Namespace, iterations: int) -> int:
     from orchestrator.core import tree
     from orchestrator.engine.explorer import Explorer
     from orchestrator.engine.opening import make_folder
+    from orchestrator.formats import code_permission
     from orchestrator.launch.sandbox import hide_environment
     from orchestrator.views import console, lines
 
@@ -184,6 +186,7 @@ def _run(setup: Setup, arguments: argparse.Namespace, iterations: int) -> int:
     for note in make_folder(setup):
         print(note)
     with _adapters(setup, arguments) as adapters, console.observer() as observer:
+        print(code_permission.told(setup.contract, adapters.sandbox))
         explorer = Explorer(setup, adapters, observer)
         with _signals(explorer) as received:
             code = explorer.run(iterations)
@@ -289,7 +292,7 @@ def _scientist(setup: Setup, arguments: argparse.Namespace) -> Scientist:
             )
     if wanted == "offline" or (wanted is None and found is None):
         if wanted is None:
-            print("scientist: offline (no ANTHROPIC_API_KEY is set); code edits: off")
+            print("scientist: offline (no ANTHROPIC_API_KEY is set)")
         return OfflineScientist()
     if found is None:
         raise errors.UserError(
@@ -301,7 +304,7 @@ def _scientist(setup: Setup, arguments: argparse.Namespace) -> Scientist:
     named = {"name": found.model} if found.model else {}
     settings = setup.spec.model.model_copy(update=named)
     rates, model = settings.rates, AnthropicModel(found, features=frozenset(settings.features))
-    print(f"scientist: claude ({settings.name} at {model.host}, prices of {rates.date}); code edits: off")
+    print(f"scientist: claude ({settings.name} at {model.host}, prices of {rates.date})")
     return ClaudeScientist(model, settings, setup.spec.budget)
 
 

@@ -34,6 +34,7 @@ class Verdict:
         self.keys_idle: dict[str, str] = rest.get("keys_idle", {})
         self.marks: tuple[str, ...] = rest.get("marks", ())
         self.result_sha: str = rest.get("result_sha", "")
+        self.traceback = ""
         self.memory_bytes: int | None = rest.get("memory_bytes")
 
 

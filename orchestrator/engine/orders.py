@@ -18,6 +18,7 @@ from orchestrator.engine.devices import device_files
 from orchestrator.paths import DataPaths, RunPaths
 from orchestrator.ports import LaunchSpec, Limits, Sandbox, Step
 from orchestrator.store import atomic
+from orchestrator.vcs import git
 
 COPIED_FROM_EARLIER = ("checkpoint.pt", "checkpoint.json", "progress.jsonl")
 """`checkpoint.json` is for trainers of one's own that keep theirs as text."""
@@ -74,27 +75,54 @@ def build(setup: Setup, adapters: Adapters, state: State, it: Iteration, attempt
     config = state.config_of(it.proposal)
     data = setup.paths.regime(regime_sha(setup, config))
     run.out.mkdir(parents=True, exist_ok=True)
-    order = {
-        "contract": 1,
-        "exploration": setup.name,
-        "iteration": it.proposal.iteration,
-        "attempt": attempt,
-        "system": setup.contract.system,
-        "profile": setup.profile,
-        "device": setup.device,
-        "threads": adapters.threads,
-        "identity": identity(setup, config, data, it.proposal.code),
-        "config": {k: v for k, v in config.items() if k != "claude"} if setup.spec.command else child_config(config),
-        "data": {"train": str(data.train), "inputs": str(data.inputs)},
-    }
-    atomic.write_text(run.run_yaml, seal(order))
+    _write_order(setup, adapters, config, it.proposal.code, run, (it.proposal.iteration, attempt))
     if setup.spec.command:
         steps: tuple[Step, ...] = (_own_command(setup, adapters, run, data, device),)
     else:
         assert state.opened is not None
-        steps = _steps(setup, adapters, (it.proposal.code, state.opened.code), run, data, device)
+        codes = (it.proposal.code, state.opened.code)
+        for code in codes:
+            git.export_code(setup.paths.out, code, setup.paths.code / code)
+        steps = _steps(setup, adapters, codes, run, data, device)
     holds = (adapters.holds[device],) if device in adapters.holds else ()
     return LaunchSpec(steps=steps, limits=Limits(**setup.spec.limits.model_dump()), holds=holds)
+
+
+def _write_order(
+    setup: Setup, adapters: Adapters, config: Config, code: str, run: RunPaths, number: tuple[int, int]
+) -> None:
+    """Write a sealed run.yaml; `number` is (iteration, attempt)."""
+    data = setup.paths.regime(regime_sha(setup, config))
+    order = {
+        "contract": 1,
+        "exploration": setup.name,
+        "iteration": number[0],
+        "attempt": number[1],
+        "system": setup.contract.system,
+        "profile": setup.profile,
+        "device": setup.device,
+        "threads": adapters.threads,
+        "identity": identity(setup, config, data, code),
+        "config": {k: v for k, v in config.items() if k != "claude"} if setup.spec.command else child_config(config),
+        "data": {"train": str(data.train), "inputs": str(data.inputs)},
+    }
+    atomic.write_text(run.run_yaml, seal(order))
+
+
+def trial(
+    setup: Setup, adapters: Adapters, codes: tuple[str, str], config: Config, run: RunPaths, limits: Limits
+) -> LaunchSpec:
+    """Make the folder of a trial and return its launch order: `try` and `check` in place of `train` and `score`."""
+    run.out.mkdir(parents=True, exist_ok=True)
+    _write_order(setup, adapters, config, codes[0], run, (0, 1))
+    data, visible = setup.paths.regime(regime_sha(setup, config)), next((g.name for g in adapters.gpus), "")
+    train, score = _steps(setup, adapters, codes, run, data, visible)
+    names = {"train": "try", "score": "check"}
+    steps = tuple(
+        step.model_copy(update={"name": names[step.name], "argv": tuple(names.get(word, word) for word in step.argv)})
+        for step in (train, score)
+    )
+    return LaunchSpec(steps=steps, limits=limits)
 
 
 def environment(home: Path, code: Path, adapters: Adapters, visible: str = "") -> dict[str, str]:

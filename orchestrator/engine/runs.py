@@ -15,6 +15,7 @@ from orchestrator.core.records import Config
 from orchestrator.core.state import Attempt, Iteration
 from orchestrator.engine import evaluate, orders, placing, regimes
 from orchestrator.engine.board import Board
+from orchestrator.engine.trial import crash_text
 from orchestrator.errors import EXIT_NEEDS_PERSON, NeedsPersonError
 from orchestrator.launch import folder
 from orchestrator.ports import LaunchSpec, Limits
@@ -52,6 +53,8 @@ class Runs:
             return
         record = launcher.exit_record(run.root) if where == "ended" else None
         verdict = evaluate.judge(board.setup, run, record)
+        if verdict.outcome == "crashed" and board.setup.contract.command is None:
+            verdict.traceback = crash_text(board.setup, it.proposal.code, run)
         lost = verdict.outcome == "killed" and (
             key in self._cancelled or (earlier and verdict.cause in ("vanished", "cancelled"))
         )
@@ -72,6 +75,7 @@ class Runs:
                 outcome=verdict.outcome,
                 sentence=verdict.sentence,
                 cause=verdict.cause,
+                traceback=verdict.traceback,
                 lost=lost,
                 metrics=verdict.metrics,
                 keys_idle=verdict.keys_idle,
@@ -140,6 +144,7 @@ class Runs:
                 slot=slot,
                 device=device,
                 beside=placing.beside(board.state, device),
+                sandbox=board.adapters.sandbox,
             )
         )
         self._submitted[iteration, number] = time.monotonic()
