@@ -8,18 +8,18 @@ RUN_OPTIONS = $(call QUOTE,$(ROOT),--root) $(call QUOTE,$(PROFILE),--profile) $(
 	$(call QUOTE,$(MODE),--mode) \
 	$(call QUOTE,$(LAUNCHER),--launcher) $(call QUOTE,$(SEED),--seed) $(call QUOTE,$(SCIENTIST),--scientist)
 
-KNOWN := EXP ITERATIONS SCIENTIST PROFILE SLOTS MODE LAUNCHER SEED ROOT FRESH CODE FROM FILE BLOCK TURN WHOLE N PYTHON BIN
+KNOWN := EXP ITERATIONS SCIENTIST PROFILE SLOTS MODE LAUNCHER SEED ROOT FRESH CODE FROM FILE BLOCK TURN WHOLE N NODE PYTHON BIN
 GIVEN := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(v)))),$(v)))
 ifneq ($(filter-out $(KNOWN) -%,$(GIVEN)),)
 $(error nothing reads $(filter-out $(KNOWN) -%,$(GIVEN)); known are $(KNOWN))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup new report confirm replay conversation demo explore resume status lint doctor test test-science bench parity check format schema clean need-exp
+.PHONY: help setup new report confirm replay conversation adopt demo explore resume status lint doctor test test-science bench parity check format schema clean need-exp
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
-	@echo "variables: EXP ITERATIONS SCIENTIST PROFILE SLOTS MODE LAUNCHER SEED ROOT FRESH CODE FROM FILE BLOCK TURN WHOLE N"
+	@echo "variables: EXP ITERATIONS SCIENTIST PROFILE SLOTS MODE LAUNCHER SEED ROOT FRESH CODE FROM FILE BLOCK TURN WHOLE N NODE"
 
 setup: $(STAMP) ## build .venv from constraints.txt (done by the other targets when needed)
 
@@ -56,6 +56,9 @@ replay: need-exp $(STAMP) ## go through every turn again from recorded replies, 
 conversation: need-exp $(STAMP) ## what was said to the model in a turn, and its replies: EXP= [TURN=n] [WHOLE=1]
 	@$(BIN)/python -m orchestrator conversation $(call QUOTE,$(EXP)) $(call QUOTE,$(TURN),--turn) \
 		$(if $(filter-out 0,$(WHOLE)),--whole) $(call QUOTE,$(ROOT),--root)
+
+adopt: need-exp $(STAMP) ## a node's code edits as a patch: make -s adopt EXP= NODE=7 | git apply (prints, writes nothing)
+	@$(BIN)/python -m orchestrator adopt $(call QUOTE,$(EXP)) $(call QUOTE,$(NODE),--node) $(call QUOTE,$(ROOT),--root)
 
 demo: $(STAMP) ## two short blocks with a scripted model on this machine: what a Claude-driven run looks like
 	@$(BIN)/python -m orchestrator demo $(call QUOTE,$(ROOT),--root)

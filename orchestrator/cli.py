@@ -84,6 +84,11 @@ def parser() -> argparse.ArgumentParser:
     _common(talk)
     talk.add_argument("--turn", type=_count, metavar="N", help="which turn (default: the last one)")
     talk.add_argument("--whole", action="store_true", help="cut nothing")
+    adopt = commands.add_parser(
+        "adopt", help="print a node's code edits as a patch for this checkout (nothing is written)"
+    )
+    _common(adopt)
+    adopt.add_argument("--node", type=_count, required=True, metavar="N", help="the node whose code to take")
     demo = commands.add_parser("demo", help="a short exploration against scripted replies of a model on this machine")
     demo.add_argument("--root", type=Path, help="folder for the output (default: a new temporary folder)")
     new = commands.add_parser("new", help="make a new exploration from an existing one")
@@ -408,6 +413,18 @@ def conversation(arguments: argparse.Namespace) -> int:
     return errors.EXIT_DONE
 
 
+def adopt(arguments: argparse.Namespace) -> int:
+    """Print a node's code edits as a patch; what it is goes to standard error."""
+    from orchestrator.engine.adopt import adopt as patch_of
+
+    found = patch_of(arguments.home, arguments.name, arguments.root, arguments.node)
+    for note in found.notes:
+        print(note, file=sys.stderr)
+    sys.stdout.buffer.write(found.patch.encode(errors="surrogateescape"))
+    sys.stdout.flush()
+    return errors.EXIT_DONE
+
+
 def demo(arguments: argparse.Namespace) -> int:
     """Run two blocks of the example `ridge_numpy` against a Messages API server on this machine."""
     import tempfile
@@ -452,6 +469,7 @@ _COMMANDS = {
     "lint": lint,
     "replay": replay,
     "conversation": conversation,
+    "adopt": adopt,
     "demo": demo,
     "doctor": doctor,
     "new": new,

@@ -16,7 +16,7 @@ from orchestrator.core.state import State
 from orchestrator.errors import JournalError, RefusedError
 from orchestrator.paths import Paths
 from orchestrator.ports import Candidate
-from orchestrator.vcs import git, message
+from orchestrator.vcs import code, git, message
 
 Trial = Callable[[str, Config], CodeChecked]
 """Tries a tree with a config and makes it an event."""
@@ -36,22 +36,22 @@ class Workbench:
 
     def text(self, tree: str, path: str) -> str:
         """Return a file of a code state; raises RefusedError."""
-        return git.read_file(self._folder, tree, path)
+        return code.read_file(self._folder, tree, path)
 
     def patched(self, tree: str, patch: str) -> dict[str, str]:
         """Return path -> new text after a unified diff; raises RefusedError."""
-        return git.patched(self._folder, tree, patch)
+        return code.patched(self._folder, tree, patch)
 
     def combined(self, base: str, trees: tuple[str, str]) -> dict[str, str]:
         """Return path -> new text with both edits; raises RefusedError."""
-        return git.combined(self._folder, base, trees)
+        return code.combined(self._folder, base, trees)
 
     def prove(self, candidate: Candidate) -> tuple[str, str]:
         """Return (tree, commit) of an edit that survived its trial; raises RefusedError."""
         state = self._ledger()
         assert state.opened is not None
         base = state.nodes[candidate.base].code if candidate.base is not None else state.opened.code
-        tree = git.tree_with(self._folder, base, candidate.texts)
+        tree = code.tree_with(self._folder, base, candidate.texts)
         found = state.checks.get((tree, sha_of(candidate.config)))
         if found is None:
             if self._trial is None:
@@ -68,4 +68,4 @@ class Workbench:
                 f"{self._folder} has no commit of the code at the opening: its git repository is damaged"
             )
         text = message.edit_message(state.opened.exploration, candidate, idea_sha(candidate.config))
-        return tree, git.commit_edit(self._folder, tree, parent, text, candidate.iteration)
+        return tree, code.commit_edit(self._folder, tree, parent, text, candidate.iteration)
