@@ -17,8 +17,9 @@ Training leaves its CUDA_VISIBLE_DEVICES in out/device.txt.
 The fault is looked for in --fault, --faults, the environment (TOY_FAULT) and the file RUN_DIR/toy_fault, in this order.
 
 connectivity_R2 is a smooth function of the training section with its peak, 0.97, at learning_rate_W_start = 8e-3 and
-learning_rate_start = 8e-4 (parabolas in log10), plus what out/gain.txt holds, plus noise of standard deviation 0.01 hashed from training.seed. Every
-other numeric training key makes a difference too, hashed and tiny, except the ones in IDLE, which are reported as idle.
+learning_rate_start = 8e-4 (parabolas in log10), plus what out/gain.txt holds, plus noise of standard deviation 0.01
+hashed from training.seed. Every other numeric training key makes a difference too, hashed and tiny, except the ones in
+IDLE, which are reported as idle.
 """
 
 from __future__ import annotations

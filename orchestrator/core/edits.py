@@ -1,7 +1,9 @@
 """STUB until the helper's lands."""
 
 from __future__ import annotations
+
 from typing import Literal
+
 from orchestrator.core.records import Record
 from orchestrator.core.state import Iteration, Node, State
 

@@ -141,6 +141,7 @@ def best_yaml(state: State, node: Node) -> str:
     ends = [state.iterations[i].final for i in node.iterations]
     marks = dict.fromkeys(mark for end in ends if end is not None for mark in end.marks)
     edited = lineage.code_commit(state, node.id)
-    code = f"# its code was edited: commit {(edited or '')[:10]}; make adopt EXP={exploration} NODE={node.id} prints the patch\n"
+    how = f"make adopt EXP={exploration} NODE={node.id} prints the patch"
+    code = f"# its code was edited: commit {(edited or '')[:10]}; {how}\n"
     said = "".join(f"# marked: {mark}\n" for mark in marks) + (code if edited else "")
     return head + said + yaml_edit.dump(node.config)

@@ -22,7 +22,6 @@ from orchestrator.formats.draft import InstructionDraft, Problem
 from orchestrator.formats.work import Work
 from orchestrator.formats.yaml_edit import Document
 
-
 NO_PATCHES: Mapping[str, str] = {}
 
 

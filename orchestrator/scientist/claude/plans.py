@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from typing import Any, Literal
+from typing import Any
 
 from orchestrator.core import code_rules, configs, mutation, slots, strategy, strategy_kinds, tree
 from orchestrator.core.contract import KeyRule
