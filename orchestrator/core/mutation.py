@@ -36,6 +36,9 @@ def describe(contract: Contract, mutation: Mutation) -> str:
         return f"none (replicate of {mutation.replicate_of})"
     if mutation.kind == "baseline":
         return "none (baseline)"
+    if mutation.code is not None:
+        units = dict.fromkeys(e.unit if e.unit != "(module)" else f"{e.path} (module)" for e in mutation.code.edits)
+        return " ".join(f"[code] {', '.join(units)}: {mutation.code.change}".split())
     parts = []
     for change in mutation.changes:
         rule = contract.key(change.key)

@@ -76,6 +76,8 @@ class Iteration:
     """Sequence number of the turn that proposed it."""
     rules: Contract | None = None
     """Contract in force when it was judged: its entry in the log stays as it was written."""
+    judged_seq: int | None = None
+    """Sequence number of the turn that judged it."""
 
     final: RunEnded | None = None
     """How the attempt that decides ended, or None while the iteration is open."""
@@ -288,7 +290,7 @@ class State:
             self._propose(proposal, turn.turn, seq)
         for reflection in turn.reflections:
             it = self._iteration(reflection.iteration)
-            it.reflection, it.rules = reflection, self.contract
+            it.reflection, it.rules, it.judged_seq = reflection, self.contract, seq
             self.judged.append(reflection.iteration)
         if turn.boundary is not None:
             self.boundaries[turn.boundary.block] = turn.boundary

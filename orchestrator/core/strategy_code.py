@@ -1,11 +1,13 @@
-"""When the strategies about code changes, and about the form of the model, hold."""
+"""When the strategies about code edits (verdicts: `core.edits`), and about the form of the model, hold."""
 
 from __future__ import annotations
 
 import re
 
+from orchestrator.core import edits
 from orchestrator.core.contract import StrategyRule
-from orchestrator.core.scene import Effect, Scene
+from orchestrator.core.edits import Judged, Verdict
+from orchestrator.core.scene import Scene
 from orchestrator.core.state import Node
 from orchestrator.core.strategy_predicates import (
     Found,
@@ -21,41 +23,49 @@ from orchestrator.core.strategy_predicates import (
 _SAME = re.compile(r"(\w+)\s*=\s*([\w.+-]+).*?\b(?:as|and|to)\s+([\w.+-]+)\s*$", re.I)
 
 
-def code_changes(scene: Scene) -> list[Node]:
-    """Return the block's nodes whose code differs from their parent's."""
-    nodes = scene.state.nodes
-    return [n for n in scene.nodes if n.parent is not None and n.code != nodes[n.parent].code]
+def _edits(scene: Scene, rule: StrategyRule) -> list[tuple[Node, Judged]]:
+    """Return the block's code nodes that have run, with their verdicts; a crashed one that was mended is left out."""
+    state, inside = scene.state, {n.id for n in scene.nodes}
+    found = [n for n in edits.code_nodes(state, scene.block) if n.id in inside]
+    mended = {c.repairs for n in found if (c := state.iterations[n.id].proposal.mutation.code) is not None}
+    return [(n, edits.judged(state, n, metric=rule.metric)) for n in found if n.id not in mended]
 
 
-def _newest(scene: Scene, rule: StrategyRule, wanted: Effect) -> Found | None:
-    changed = code_changes(scene)
-    if not changed or scene.effect(changed[-1], rule.metric) != wanted:
+def _newest(scene: Scene, rule: StrategyRule, wanted: tuple[Verdict, ...], *, last: bool) -> Found | None:
+    """Return the newest decided code node if its verdict is wanted; with `last`, if no edit was proposed after it."""
+    decided = [(node, found) for node, found in _edits(scene, rule) if found.verdict != "open"]
+    if not decided or decided[-1][1].verdict not in wanted:
         return None
-    node = changed[-1]
-    parent = scene.state.nodes[node.parent or 0]
-    mine, theirs = (scene.mean(n, rule.metric) for n in (node, parent))
-    text = f"{mine:.4f} against {theirs:.4f}" if mine is not None and theirs is not None else "no result"
+    node, found = decided[-1]
+    ended = scene.state.iterations[node.id].attempts[-1].ended_seq or 0
+    proposed = [it for it in scene.iterations if it.proposal.mutation.kind == "code"]
+    if last and any(it.seq > ended for it in proposed):
+        return None  # that edit is the answer to this one
+    origin = edits.reference(scene.state, node)
+    waits = any(it.node == node.id for it in edits.awaiting_repair(scene.state))
+    more = f" (it may be mended {edits.repairs_left(scene.state, node.id)} more time(s))" if waits else ""
     return Found(
-        evidence=f"the code change of node {node.id} {wanted}: {metric_of(scene, rule)} {text} of parent {parent.id}, "
-        f"noise floor {scene.floor(rule.metric):.4f}",
+        evidence=f"the code edit of node {node.id}: {found.sentence}{more}",
         since=node.id,
-        nodes=(node.id, parent.id),
+        nodes=(node.id, origin.id) if origin is not None else (node.id,),
     )
 
 
 def _code_refine(scene: Scene, rule: StrategyRule) -> Found | None:
-    return _newest(scene, rule, "improved")
+    return _newest(scene, rule, ("keep",), last=False)
 
 
 def _code_revert(scene: Scene, rule: StrategyRule) -> Found | None:
-    return _newest(scene, rule, "degraded")
+    return _newest(scene, rule, ("worse", "crashed"), last=True)
 
 
 def _code_next_priority(scene: Scene, rule: StrategyRule) -> Found | None:
-    return _newest(scene, rule, "neutral")
+    return _newest(scene, rule, ("neutral",), last=True)
 
 
 def _code_modification(scene: Scene, rule: StrategyRule) -> Found | None:
+    if any(found.verdict == "open" for _, found in _edits(scene, rule)):
+        return None
     flat = plateau(scene, rule)
     codes = {it.proposal.code for it, _ in flat}
     keys = {k for it, _ in flat if (k := key_of(it)) is not None}
@@ -70,19 +80,52 @@ def _code_modification(scene: Scene, rule: StrategyRule) -> Found | None:
 
 
 def _multi_code_modification(scene: Scene, rule: StrategyRule) -> Found | None:
-    changed = code_changes(scene)[-int(rule.numbers["count"]) :]
-    if len(changed) < rule.numbers["count"]:
+    """Look for neutral edits of one node, each tried alone, that were not taken together yet; the newest such node."""
+    state, alone, tried = scene.state, dict[int, list[Node]](), set[frozenset[int]]()
+    for node, found in _edits(scene, rule):
+        code, origin = state.iterations[node.id].proposal.mutation.code, edits.reference(state, node)
+        if code is not None and code.combines:
+            tried.add(frozenset(code.combines))
+        elif origin is not None and found.verdict == "neutral":
+            alone.setdefault(origin.id, []).append(node)
+    enough = [(nodes[-1].id, o) for o, nodes in alone.items() if len(nodes) >= max(2, rule.numbers["count"])]
+    if not enough or not plateau(scene, rule):
         return None
-    both = [(n, scene.state.nodes[n.parent or 0]) for n in changed]
-    found = [scene.mean(n, rule.metric) for pair in both for n in pair]
-    values = [v for v in found if v is not None]
-    if len(values) < len(found) or max(values) - min(values) > rule.numbers["within"]:
+    origin_id = max(enough)[1]
+    nodes = alone[origin_id]
+    two = nodes[-2:]
+    values = _values(scene, rule, [state.nodes[origin_id], *nodes])
+    if values is None or any(pair.issuperset(n.id for n in two) for pair in tried):
         return None
     return Found(
-        evidence=f"the code changes of nodes {listed(n.id for n in changed)} left {metric_of(scene, rule)} where it "
+        evidence=f"the code edits of nodes {listed(n.id for n in nodes)}, each alone on node {origin_id}, left "
+        f"{metric_of(scene, rule)} where it was: with node {origin_id} {values_text(values)}",
+        since=nodes[-1].id,
+        nodes=tuple(n.id for n in two),
+    )
+
+
+def _values(scene: Scene, rule: StrategyRule, nodes: list[Node]) -> list[float] | None:
+    """Return the means of nodes; None when one has none, or they spread by more than `within`."""
+    values = [v for n in nodes if (v := scene.mean(n, rule.metric)) is not None]
+    if len(values) < len(nodes) or max(values) - min(values) > rule.numbers["within"]:
+        return None
+    return values
+
+
+def _identifiability_test(scene: Scene, rule: StrategyRule) -> Found | None:
+    found = [(n, edits.reference(scene.state, n)) for n, j in _edits(scene, rule) if j.verdict != "crashed"]
+    tried = [(n, origin) for n, origin in found if origin is not None][-int(rule.numbers["count"]) :]
+    if len(tried) < rule.numbers["count"]:
+        return None
+    values = _values(scene, rule, [n for both in tried for n in both])
+    if values is None:
+        return None
+    return Found(
+        evidence=f"the code edits of nodes {listed(n.id for n, _ in tried)} left {metric_of(scene, rule)} where it "
         f"was: with their parents {values_text(values)}",
-        since=changed[-1].id,
-        nodes=tuple(n.id for n in changed),
+        since=tried[-1][0].id,
+        nodes=tuple(n.id for n, _ in tried),
     )
 
 
@@ -118,7 +161,7 @@ CODE_PREDICATES: dict[str, Predicate] = {
     "code-next-priority": _code_next_priority,
     "code-modification": _code_modification,
     "multi-code-modification": _multi_code_modification,
-    "identifiability-test": _multi_code_modification,
+    "identifiability-test": _identifiability_test,
     "fixed-model-sweep": _fixed_model_sweep,
 }
 """`Kind.key` -> predicate."""
