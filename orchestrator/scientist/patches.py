@@ -47,6 +47,11 @@ def modification(desk: Desk, trigger: Trigger) -> Drafts:
     yield from _next(desk, desk.leader, f"{trigger.strategy}: the best node")
 
 
+def on_top(desk: Desk, trigger: Trigger) -> Drafts:
+    """Yield the untried patches on top of a neutral edit, which does no harm."""
+    yield from _next(desk, desk.state.nodes[trigger.nodes[0]], f"{trigger.strategy}: on top of the neutral edit")
+
+
 def refine(desk: Desk, trigger: Trigger) -> Drafts:
     """Yield steps of the config around a code edit that is kept."""
     node = desk.state.nodes[trigger.nodes[0]]
@@ -106,7 +111,7 @@ def _tried(desk: Desk, patch: Patch) -> bool:
 ACTIONS: dict[str, Callable[[Desk, Trigger], Drafts]] = {
     "code-modification": modification,
     "code-revert": modification,
-    "code-next-priority": modification,
+    "code-next-priority": on_top,
     "code-refine": refine,
     "multi-code-modification": together,
 }
