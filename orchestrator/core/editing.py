@@ -132,7 +132,7 @@ def _lines(text: str) -> list[str]:
 
 
 def _ended(text: str) -> list[str]:
-    """Return the lines with their ends; only \\n ends a line, as in git."""
+    """Return the lines with their ends; only a newline ends one, as in git."""
     lines = [f"{line}\n" for line in text.split("\n")]
     lines[-1] = lines[-1][:-1]
     return lines if lines[-1] else lines[:-1]
@@ -226,7 +226,8 @@ def _first_difference(lines: list[str], wanted: list[str], start: int) -> str:
 
 def _several(text: str, old: str) -> str:
     """Return the refusal for a text that is there more than once."""
-    numbers, at, count = [], text.find(old), 0
+    numbers: list[str] = []
+    at, count = text.find(old), 0
     while at >= 0:
         count += 1
         if len(numbers) < 10:
