@@ -97,9 +97,9 @@ def test_a_commit_is_decided_by_its_arguments_alone(place, monkeypatch):
     monkeypatch.setenv("GIT_COMMITTER_DATE", "2001-01-01T00:00:00Z")
     monkeypatch.setenv("TZ", "Asia/Tokyo")
     assert code.commit_edit(place.out, tree, place.commit, message, 7) == first
-    assert plain(place.out, "log", "-1", "--format=%T %P %ad %cd %an%n%B", "--date=iso", first) == (
-        f"{tree} {place.commit} 2026-01-01 00:00:07 +0000 2026-01-01 00:00:07 +0000 experiment-orchestrator\n{message}\n"
-    )
+    facts = plain(place.out, "log", "-1", "--format=%T %P %an%n%ad%n%cd%n%B", "--date=iso", first)
+    second_7 = "2026-01-01 00:00:07 +0000"
+    assert facts == f"{tree} {place.commit} experiment-orchestrator\n{second_7}\n{second_7}\n{message}\n"
     second = code.commit_edit(place.out, place.tree, first, message, 8)
     assert len({first, second, code.commit_edit(place.out, tree, place.commit, message, 8)}) == 3
     assert plain(place.out, "log", "--format=%H", second).split() == [second, first, place.commit]
@@ -149,8 +149,8 @@ NEW = "--- /dev/null\n+++ b/models/new.py\n@@ -0,0 +1 @@\n+x\n"
 HEAD = "diff --git a/models/mlp.py b/models/mlp.py\n"
 FAULTY = {
     "creates": (f"diff --git a/models/new.py b/models/new.py\nnew file mode 100644\n{NEW}", "creates models/new.py"),
-    "deletes": (f"{HEAD}deleted file mode 100644\n--- a/models/mlp.py\n+++ /dev/null\n@@ -1,2 +0,0 @@\n-# mlp\n-x = 1\n",
-                "deletes models/mlp.py"),
+    "deletes": (f"{HEAD}deleted file mode 100644\n--- a/models/mlp.py\n+++ /dev/null\n@@ -1,2 +0,0 @@\n-# mlp\n"
+                "-x = 1\n", "deletes models/mlp.py"),
     "renames": ("diff --git a/models/mlp.py b/models/m.py\nsimilarity index 100%\nrename from models/mlp.py\n"
                 "rename to models/m.py\n", "creates models/m.py"),
     "mode": (f"{HEAD}old mode 100644\nnew mode 100755\n", "changes the mode of models/mlp.py"),
