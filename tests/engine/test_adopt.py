@@ -120,6 +120,16 @@ def test_the_program_prints_the_patch_alone_on_standard_output(home, tmp_path):
     assert toy.run(home, "adopt", "toy", "--node", "4", "--root", str(moved)).stdout == done.stdout
 
 
+def test_a_reader_that_goes_away_is_no_bug(home):
+    with subprocess.Popen(
+        toy.command(home, "adopt", "toy", "--node", "4"),
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=toy.environment(),
+    ) as process:  # fmt: skip
+        process.stdout.close()
+        told = process.stderr.read().decode()
+    assert process.returncode == 0 and "Traceback" not in told and "Exception" not in told
+
+
 @pytest.mark.parametrize("committed", [False, True])
 def test_nothing_of_the_checkout_is_written_whatever_is_uncommitted(home, capfdbinary, committed):
     (home / "models/mlp.py").write_text(OLD.replace("def g", "# mine\ndef g"))

@@ -99,18 +99,18 @@ def test_a_repository_of_an_earlier_version_gets_the_settings(tmp_path):
 # Kills
 
 
-def test_tidy_removes_left_over_locks_and_exports_that_nobody_makes(odd_place):
-    out = odd_place.out
+def test_tidy_removes_left_over_locks_and_exports_that_nobody_makes(place):
+    out = place.out
     left = [out / ".git/index.lock", out / ".git/refs/nodes/0001.lock", out / ".git/packed-refs.lock"]
     for path in left:
         path.parent.mkdir(exist_ok=True)
         path.touch()
     (out / "code/.export-dead/base").mkdir(parents=True)
     (out / "code/.export-dead/base/x.py").touch(mode=0o444)
-    git.export_code(out, odd_place.tree, out / "code" / odd_place.tree)
+    git.export_code(out, place.tree, out / "code" / place.tree)
     git.tidy(out)
     assert not any(path.exists() for path in left)
-    assert [p.name for p in (out / "code").iterdir()] == [odd_place.tree]
+    assert [p.name for p in (out / "code").iterdir()] == [place.tree]
     assert (out / ".git/HEAD").exists()
     git.tidy(out)
     git.tidy(out / "nowhere")
