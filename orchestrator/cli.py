@@ -84,9 +84,7 @@ def parser() -> argparse.ArgumentParser:
     _common(talk)
     talk.add_argument("--turn", type=_count, metavar="N", help="which turn (default: the last one)")
     talk.add_argument("--whole", action="store_true", help="cut nothing")
-    adopt = commands.add_parser(
-        "adopt", help="print a node's code edits as a patch for this checkout (nothing is written)"
-    )
+    adopt = commands.add_parser("adopt", help="print a node's code edits as a patch for the checkout; write nothing")
     _common(adopt)
     adopt.add_argument("--node", type=_count, required=True, metavar="N", help="the node whose code to take")
     demo = commands.add_parser("demo", help="a short exploration against scripted replies of a model on this machine")
@@ -124,17 +122,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except errors.UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # who read the output has gone; nothing of the exploration is lost
+        from orchestrator.views.console import silence
+
+        silence(sys.stdout)
+        return errors.EXIT_DONE
     except OSError as error:
         told = _DISK.get(error.errno or 0)
         if told is None:
             raise
         print(f"error: {told[0]}: {error.filename or error}. {told[1]}; what is finished is kept", file=sys.stderr)
         return errors.EXIT_NEEDS_PERSON
-    except BrokenPipeError:  # who read the output has gone; nothing of the exploration is lost
-        from orchestrator.views.console import silence
-
-        silence(sys.stdout)
-        return errors.EXIT_DONE
     except KeyboardInterrupt:
         return errors.EXIT_INTERRUPT
 

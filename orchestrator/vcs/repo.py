@@ -56,7 +56,8 @@ class Repository:
         with tempfile.TemporaryFile() as file:
             file.write(given)
             file.seek(0)
-            return _execute(self._commands, words, file, {"GIT_DIR": str(self.folder / ".git"), **(env or {})})
+            env = {"GIT_DIR": str(self.folder / ".git"), **(env or {})}
+            return _execute(self._commands, self.folder, words, file, env)
 
     def run(self, *words: str, given: bytes = b"", env: Mapping[str, str] | None = None) -> bytes:
         """Return the output of a git command; raises UserError when it fails."""
@@ -120,9 +121,11 @@ def _no_git_variables() -> Iterator[None]:
         os.environ.update(before)
 
 
-def _execute(commands: Any, words: tuple[str, ...], given: Any, env: Mapping[str, str]) -> tuple[int, bytes, str]:
+def _execute(
+    commands: Any, folder: Path, words: tuple[str, ...], given: Any, env: Mapping[str, str]
+) -> tuple[int, bytes, str]:
     found = commands.execute(
-        [commands.GIT_PYTHON_GIT_EXECUTABLE, *words],
+        [commands.GIT_PYTHON_GIT_EXECUTABLE, "-C", str(folder), *words],  # GitPython expands $ in a path
         istream=given,
         env={**_ALONE, **env},
         with_extended_output=True,
@@ -142,7 +145,7 @@ def _settle(git: Any, folder: Path, make: bool) -> None:
         if SETTINGS in config.read_text(encoding="utf-8"):
             return
     words = ("init", "--quiet", "--template=", "--initial-branch=main")
-    status, _, message = _execute(git.Git(str(folder)), words, None, {})  # repairs a half-made one
+    status, _, message = _execute(git.Git(), folder, words, None, {})  # repairs a half-made one
     if status != 0:
         raise UserError(_failed(folder, words, status, message))
     descriptor, temporary = tempfile.mkstemp(dir=config.parent, prefix="config.")
