@@ -24,7 +24,7 @@ _SAME = re.compile(r"(\w+)\s*=\s*([\w.+-]+).*?\b(?:as|and|to)\s+([\w.+-]+)\s*$",
 
 
 def _edits(scene: Scene, rule: StrategyRule) -> list[tuple[Node, Judged]]:
-    """Return the block's code nodes with their verdicts, in flight or not; a crashed one that was mended is left out."""
+    """Return the block's code nodes with their verdicts, run or not; a crashed one that was mended is left out."""
     state, inside = scene.state, {it.node for it in scene.iterations}
     found = [n for n in edits.code_nodes(state, scene.block) if n.id in inside]
     mended = {c.repairs for n in found if (c := state.iterations[n.id].proposal.mutation.code) is not None}
