@@ -306,7 +306,8 @@ class _Comparison:
         rule, n = self._rule(self.metric), len(self.pairs)
         a, b = (math.fsum(values) / n for values in self._values(self.metric))
         seeds = "at the same seed" if n == 1 else f"at the same {n} seeds"
-        floor = f"noise sd {shown(sd)}" if sd is not None else f"noise not measured ({LEAST:g} taken)"
+        floor = f"noise sd {shown(sd)}" if sd is not None else "noise not measured"
+        floor += f" ({LEAST:g} taken)" if sd is None or sd < LEAST else ""
         moved = shown(difference, "+")
         if rule.direction != "max":
             best = "less" if rule.direction == "min" else f"{rule.target or 0.0:g}"
