@@ -95,17 +95,8 @@ def code_nodes(state: State, block: int | None = None) -> list[Node]:
 
 
 def reference(state: State, node: Node) -> Node | None:
-    """Return the node that a code node is compared with: its parent.
-
-    Of a child of root it is the node of its block with the same config and the code that the edit was made from; None
-    when there is none.
-    """
-    if node.parent is not None:
-        return state.nodes[node.parent]
-    base = state.iterations[node.id].proposal.base
-    code = state.nodes[base].code if base is not None else state.opened.code if state.opened else ""
-    same = (n for _, n in sorted(state.nodes.items()) if n.block == node.block)
-    return next((n for n in same if n.idea == (node.config_sha, code)), None)
+    """Return the node that a code node is compared with, its parent; None for a child of root."""
+    return state.nodes[node.parent] if node.parent is not None else None
 
 
 @per_state
@@ -166,7 +157,7 @@ def _judged(state: State, number: int, metric: str) -> Judged:
     if not any(it.final for it in mine.values()):
         return Judged(node=number, verdict="open", provisional=True, sentence="open: its first run has not ended")
     if origin is None:
-        told = "open: no run of the same config with the code that it was made from to compare it with"
+        told = "open: a child of root has no parent to compare it with"
         return Judged(node=number, verdict="open", provisional=True, sentence=told)
     pairs = [(it, theirs[s]) for s, it in mine.items() if s in theirs and _both(it, theirs[s], metric)]
     if not pairs:
@@ -224,10 +215,9 @@ def _short(sentence: str) -> str:
 def _unpaired(state: State, node: Node, origin: Node, mine: _Runs, theirs: _Runs, metric: str) -> Judged:
     """Return the verdict on a node that has a result where there is no pair yet."""
     values = [v for it in mine.values() if (v := it.metric(metric).value) is not None]
-    others = [it for it in theirs.values() if it.final is not None]
-    without = all(it.outcome == "crashed" or it.outcome in _BAD for it in others)
-    if values and others and len(others) == len(theirs) and without:
-        ends = ", ".join(dict.fromkeys(str(it.outcome) for it in others))
+    without = all(it.final is not None and it.metric(metric).value is None for it in theirs.values())
+    if values and theirs and without:
+        ends = ", ".join(dict.fromkeys(str(it.outcome) for it in theirs.values()))
         told = f"keep (provisional, n=0): {metric} {shown(values[0])} where node {origin.id} has no result ({ends})"
         return Judged(node=node.id, verdict="keep", provisional=True, sentence=told)
     wanted = _wanted(state, node, origin, mine, theirs, metric)
@@ -316,7 +306,8 @@ class _Comparison:
         rule, n = self._rule(self.metric), len(self.pairs)
         a, b = (math.fsum(values) / n for values in self._values(self.metric))
         seeds = "at the same seed" if n == 1 else f"at the same {n} seeds"
-        floor = f"noise sd {shown(sd)}" if sd is not None else f"noise not measured ({LEAST:g} taken)"
+        floor = f"noise sd {shown(sd)}" if sd is not None else "noise not measured"
+        floor += f" ({LEAST:g} taken)" if sd is None or sd < LEAST else ""
         moved = shown(difference, "+")
         if rule.direction != "max":
             best = "less" if rule.direction == "min" else f"{rule.target or 0.0:g}"

@@ -38,7 +38,8 @@ def describe(contract: Contract, mutation: Mutation) -> str:
         return "none (baseline)"
     if mutation.code is not None:
         units = dict.fromkeys(e.unit if e.unit != "(module)" else f"{e.path} (module)" for e in mutation.code.edits)
-        return " ".join(f"[code] {', '.join(units)}: {mutation.code.change}".split())
+        told = f"[code] {', '.join(units)}: {mutation.code.change}"
+        return " ".join("".join(c if c.isprintable() else " " for c in told).split())  # a model wrote it
     parts = []
     for change in mutation.changes:
         rule = contract.key(change.key)

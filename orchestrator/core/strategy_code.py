@@ -24,8 +24,8 @@ _SAME = re.compile(r"(\w+)\s*=\s*([\w.+-]+).*?\b(?:as|and|to)\s+([\w.+-]+)\s*$",
 
 
 def _edits(scene: Scene, rule: StrategyRule) -> list[tuple[Node, Judged]]:
-    """Return the block's code nodes that have run, with their verdicts; a crashed one that was mended is left out."""
-    state, inside = scene.state, {n.id for n in scene.nodes}
+    """Return the block's code nodes with their verdicts, run or not; a crashed one that was mended is left out."""
+    state, inside = scene.state, {it.node for it in scene.iterations}
     found = [n for n in edits.code_nodes(state, scene.block) if n.id in inside]
     mended = {c.repairs for n in found if (c := state.iterations[n.id].proposal.mutation.code) is not None}
     return [(n, edits.judged(state, n, metric=rule.metric)) for n in found if n.id not in mended]
@@ -114,7 +114,9 @@ def _values(scene: Scene, rule: StrategyRule, nodes: list[Node]) -> list[float] 
 
 
 def _identifiability_test(scene: Scene, rule: StrategyRule) -> Found | None:
-    found = [(n, edits.reference(scene.state, n)) for n, j in _edits(scene, rule) if j.verdict != "crashed"]
+    ran = {n.id for n in scene.nodes}
+    whole = [n for n, found in _edits(scene, rule) if n.id in ran and found.verdict != "crashed"]
+    found = [(n, edits.reference(scene.state, n)) for n in whole]
     tried = [(n, origin) for n, origin in found if origin is not None][-int(rule.numbers["count"]) :]
     if len(tried) < rule.numbers["count"]:
         return None

@@ -9,6 +9,7 @@ from orchestrator.core.events import RunEnded
 from orchestrator.core.mutation import describe, number
 from orchestrator.core.records import Config, Metric
 from orchestrator.core.state import Iteration, State
+from orchestrator.formats import code_edits
 
 
 def metric_text(metric: Metric) -> str:
@@ -61,15 +62,18 @@ def render(state: State, it: Iteration) -> str:
     """Return the entry of a finished iteration, ending with a newline."""
     contract, proposal, final = it.rules or state.contract, it.proposal, it.final
     assert final is not None
-    config = state.config_of(proposal)
+    config, edited = state.config_of(proposal), proposal.mutation.code is not None
+    unchanged = f"unchanged from {code_edits.source(proposal)}: " if edited else ""
     lines = [
         f"## Iter {proposal.iteration}: {verdict(state, it, contract).lower()}",
         f"Node: {node_text(state, it)}",
         f"Mode/Strategy: {proposal.strategy}",
         *([f"Slot: {slot_text(it)}"] if proposal.role is not None else []),
         *([f"Evidence: {proposal.evidence}"] if proposal.evidence else []),
-        f"Config: {config_text(contract, config)}, simulation_seed={proposal.simulation_seed}",
+        f"Config: {unchanged}{config_text(contract, config)}, simulation_seed={proposal.simulation_seed}",
+        *code_edits.block(proposal),
         f"Metrics: {_labelled(it, contract.log_metrics)}",
+        *code_edits.verdict_lines(state, it),
     ]
     if contract.log_activity:
         lines.append(f"Activity: {_labelled(it, contract.log_activity)}")
@@ -88,7 +92,7 @@ def render(state: State, it: Iteration) -> str:
     lines += [
         f"Mutation: {describe(contract, proposal.mutation)}",
         f"Parent rule: {proposal.parent_rule}",
-        f"Hypothesis: {proposal.hypothesis}",
+        *([] if edited else [f"Hypothesis: {proposal.hypothesis}"]),  # of an edit it stands in its block
     ]
     if it.reflection and it.reflection.visual:
         seen = (f"{v.label}=[{v.text}] ({v.plot})" for v in it.reflection.visual)

@@ -10,7 +10,7 @@ from orchestrator.core.mutation import number
 from orchestrator.core.state import Node, State
 from orchestrator.core.stats import noise, summarise
 from orchestrator.core.strategy_kinds import EDITS
-from orchestrator.formats import entry
+from orchestrator.formats import code_edits, entry
 from orchestrator.formats.analysis import notes
 from orchestrator.formats.block import comparison, facts
 
@@ -108,6 +108,7 @@ def _knowledge(state: State) -> list[str]:
         _row(["---"] * len(head)),
         *rows,
         "",
+        *_edits(state),
         "### Established Principles",
         "",
         *_principles(state),
@@ -119,6 +120,12 @@ def _knowledge(state: State) -> list[str]:
         "---",
         "",
     ]
+
+
+def _edits(state: State) -> list[str]:
+    """Return what was tried on the code; a small memory shows few."""
+    rows = code_edits.table(state, max(3, min(code_edits.ROWS, state.contract.memory_cap_lines // 10)))
+    return ["### Code Edits", "", *rows, ""] if rows else []
 
 
 def _columns(state: State) -> list[str]:
@@ -225,7 +232,7 @@ def _triggers(state: State) -> list[str]:
     followed = ", ".join(f"{name} {n}" for name, n in strategy.uses(state).items() if n)
     found = [t for t in strategy.active(state) if t.group != "default"]
     lines = [f"Strategy table: {len(state.strategies)} rows; followed so far: {followed or 'none'}"]
-    off = " (not followed: code edits are off)"
+    off = " (not followed: code edits are off)" if state.contract.code == "off" else ""
     return [*lines, *(f"- holds now: {t.strategy} ({t.evidence}){off if t.kind in EDITS else ''}" for t in found)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.core import ledger, tree
+from orchestrator.core import edits, ledger, tree
 from orchestrator.core.classify import node_verdict, verdict
 from orchestrator.core.events import (
     Alarm,
@@ -22,6 +22,7 @@ from orchestrator.core.mutation import describe
 from orchestrator.core.records import Proposal, Turn
 from orchestrator.core.state import Iteration, State
 from orchestrator.core.stats import noise, summarise
+from orchestrator.formats import code_edits
 from orchestrator.formats.entry import metric_text
 
 
@@ -107,7 +108,17 @@ def turn_lines(state: State, turn: Turn) -> list[str]:
         lines += [f"block {said.block} ends: {said.summary[0]}"]
         lines += [f"  rule {edit.op}: {edit.strategy} ({edit.reason})" for edit in said.rules]
         lines += [f"  next block{where}: {said.focus}"]
+    lines += [line for said in turn.reflections for line in verdict_lines(state, said.iteration)]
     return lines + [proposal_line(state, p) for p in turn.proposals]
+
+
+def verdict_lines(state: State, iteration: int) -> list[str]:
+    """Return what a judged iteration says about code edits, one short line for each."""
+    return [
+        f"iter {iteration}: code edit of node {found.node}: {found.sentence.partition(':')[0]}"
+        + (f", difference {found.difference:+.4g}" if found.difference is not None else "")
+        for found in code_edits.told(state, state.iterations[iteration])
+    ]
 
 
 def cost_line(state: State, turn: Turn) -> str | None:
@@ -230,6 +241,7 @@ def node_line(state: State, depth: int, it: Iteration) -> str:
         error = f" ± {summary.standard_error:.4f}" if summary.standard_error is not None else ""
         result = f"{summary.mean:.4f}{error} {node_verdict(state, node).lower()}"
         result += f", n={summary.n}" if summary.n > 1 else ""
+        result += f", code {edits.judged(state, node).verdict}" if it.proposal.mutation.code is not None else ""
     leader = tree.best(state)
     star = " *" if leader is not None and leader.id == node.id else ""
     return f"{'  ' * depth}{node.id}: {what}  {result}{star}"

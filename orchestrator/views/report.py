@@ -1,8 +1,9 @@
 """`make report`: one self-contained report.html, made from the journal and the run folders; no server, no script.
 
 The primary metric over the iterations with replicates, blocks and regimes; the best against the first run; each node's
-change against its parent; per block its tree, strategies with evidence, plots of its best nodes and its memory; how
-well the slots were used; what the language model cost; failed runs with reasons; the preflight; confirmations.
+change against its parent; code edits with their verdicts; per block its tree, strategies with evidence, plots of its
+best nodes and its memory; how well the slots were used; what the language model cost; failed runs with reasons; the
+preflight; confirmations.
 Everything that a run, a person or a scientist wrote is escaped.
 """
 
@@ -21,7 +22,7 @@ from orchestrator.formats import memory
 from orchestrator.launch.folder import read_file
 from orchestrator.paths import Paths
 from orchestrator.store import atomic, journal
-from orchestrator.views import lines, report_costs, report_slots, report_tables
+from orchestrator.views import lines, report_costs, report_edits, report_slots, report_tables
 from orchestrator.views.report_html import STYLE, Images, folded, text
 from orchestrator.views.report_svg import block_tree, chart
 
@@ -43,8 +44,8 @@ def write(paths: Paths) -> Path:
     return target
 
 
-def render(paths: Paths, state: State) -> str:
-    """Return the whole page."""
+def render(paths: Paths, state: State, diff: report_edits.Diff | None = None) -> str:
+    """Return the whole page; without `diff` a code edit has the command that shows its text, not the text."""
     title = text(f"{paths.source.name}: {state.contract.title}")
     images = Images()
     blocks = range(1, state.block_of(max(state.last_iteration, 1)) + 1)
@@ -57,6 +58,7 @@ def render(paths: Paths, state: State) -> str:
         ("confirmed", "Confirmations on fresh seeds", confirmed or _no_confirmation(paths)),
         *((f"block-{b}", _block_title(state, b), _block(paths, state, b, images)) for b in blocks),
         ("changes", "Each node against its parent", report_tables.changes(state)),
+        ("edits", "Code edits", report_edits.section(state, paths.out, diff)),
         ("slots", "Slots", report_slots.section(usage(journal.read(paths.journal)))),
         ("costs", "Language model", report_costs.section(state)),
         ("failed", "Failed runs", report_tables.failures(state)),

@@ -84,7 +84,9 @@ def changes(state: State) -> str:
             base = state.nodes[source].config
             label = f"node {source}" + ("" if node.parent is not None else " (carried over)")
         told = [f"{key}: {number(old)} → {number(new)}" for key, old, new in differences(base, node.config)]
-        if source is not None and state.nodes[source].code != node.code:
+        if proposal.mutation.code is not None:
+            told.append(describe(state.contract, proposal.mutation))
+        elif source is not None and state.nodes[source].code != node.code:
             told.append(f"code: {state.nodes[source].code[:12]} → {node.code[:12]}")
         after = summarise(state, node, name)
         comparable = node.parent is not None
@@ -112,13 +114,19 @@ def iterations(state: State, block: int) -> str:
                 right(i),
                 right(f"{node.id} ← {parent}"),
                 f"{text(proposal.strategy)}{evidence}<small>{text(proposal.parent_rule)}</small>",
-                kept(describe(state.contract, proposal.mutation)),
+                mutated(state, it),
                 _result(state, it),
                 f"<small>{text(proposal.hypothesis)}</small>{text(seen)}",
             ]
         )
     head = ("#", "node", "strategy and evidence", "change", state.contract.primary.name, "hypothesis, observation")
     return table(head, rows, "no iterations yet")
+
+
+def mutated(state: State, it: Iteration) -> str:
+    """Return an iteration's mutation: config changes one a line, a code edit as it is told."""
+    told = describe(state.contract, it.proposal.mutation)
+    return text(told) if it.proposal.mutation.code is not None else kept(told)
 
 
 def _result(state: State, it: Iteration) -> str:
@@ -141,9 +149,8 @@ def failures(state: State) -> str:
             if ended is None or ended.outcome == "ok":
                 continue
             fate = "decided" if it.final is ended else "run again"
-            change = describe(state.contract, it.proposal.mutation)
             what = f"{text(ended.outcome)}<small>{fate}</small>"
-            cells = [right(f"{i}-{attempt.number}"), what, text(ended.sentence or ended.cause), kept(change)]
+            cells = [right(f"{i}-{attempt.number}"), what, text(ended.sentence or ended.cause), mutated(state, it)]
             rows.append([*cells, right(lines.duration(ended.seconds))])
     parts = [table(("run", "outcome", "reason", "change", "time"), rows, "no run failed")]
     if state.refusals:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shlex
 from datetime import UTC, datetime
 
+from orchestrator.core import edits
 from orchestrator.core.state import State
 from orchestrator.core.usage import RunTime, Usage, Use, length, usage
 from orchestrator.engine.context import Live
@@ -11,11 +13,15 @@ from orchestrator.engine.live import read_live
 from orchestrator.engine.publish import Views
 from orchestrator.engine.sealing import state_of
 from orchestrator.errors import JournalError
+from orchestrator.formats import code_edits
 from orchestrator.launch.folder import run_state
 from orchestrator.paths import Paths
 from orchestrator.store import journal
 from orchestrator.views import costs, lines
 from orchestrator.views.console import live_text, step_text
+
+FALSIFIED = 5
+"""Code edits that were left behind and are listed, the newest."""
 
 
 def show(paths: Paths) -> str:
@@ -36,6 +42,7 @@ def show(paths: Paths) -> str:
         _slots(state, used, running),
         [_run_line(used, run, alive) for run, alive in running],
         costs.section(state),
+        _falsified(paths, state),
         _foot(paths, state, refused, taken),
     ]
     return "\n".join(line for part in parts for line in part)
@@ -134,6 +141,21 @@ def _idle_text(use: Use) -> str:
 def _preparing(used: Usage) -> list[str]:
     seconds = length(used.preparing)
     return [f"  preparing data: {lines.duration(seconds)}, a part of the idle time"] if seconds >= 1 else []
+
+
+def _falsified(paths: Paths, state: State) -> list[str]:
+    """Return the code edits that made it worse or crashed for good, with the command that shows their diff."""
+    rows = []
+    for node in edits.falsified(state)[-FALSIFIED:]:
+        code = state.iterations[node.id].proposal.mutation.code
+        assert code is not None
+        said = code_edits.one_line(edits.judged(state, node).sentence)
+        rows.append(
+            f"code edit left behind: node {node.id}, {code_edits.where(code)}, {code_edits.one_line(code.change)}"
+        )
+        rows.append(f"  {said}")
+        rows.append(f"  git -C {shlex.quote(str(paths.out))} show {code.commit[:12]}")
+    return rows
 
 
 def _foot(paths: Paths, state: State, refused: Exception | None, running: list[float]) -> list[str]:

@@ -11,6 +11,7 @@ from orchestrator.core.contract import Condition, Gap, VerdictRule
 from orchestrator.core.scene import floor
 from orchestrator.core.strategy_kinds import KINDS
 from orchestrator.core.strategy_rows import read_row
+from tests.edited import again, change, edit, propose
 from tests.factory import START, Driver, contract
 
 LR, BATCH, L1 = "training.learning_rate_W_start", "training.batch_size", "training.coeff_W_L1"
@@ -76,15 +77,44 @@ def recipe(driver, *values):
         driver.put(value, **({"of": 2} if i else {"parent": 1, "changes": [(LR, 1e-2)]}), seeds=(7 + i, 42))
 
 
-def coded(driver, value, new="other", parent=0.5):
+def coded(driver, *values, parent=0.5, more=()):
+    """Edits of node 1's code, one after the other; None is a crash, `more` are (node, value, seed) to be run again."""
     driver.put(parent)
-    driver.put(value, parent=1, changes=(), code=new)
+    for value in values:
+        edit(driver, value, outcome="ok" if value is not None else "crashed")
+    for node, value, seed in more:
+        again(driver, node, value, seed)
+
+
+def undecided(driver, *values):
+    """A plateau of configs beside a code edit of node 1, which is in flight while its value is None."""
+    driver.put(values[0])
+    number = propose(driver, change())
+    if values[1] is not None:
+        driver.end(number, values[1])
+    for key, new, value in zip((LR, L1, LR, L1), (1e-3, 1e-4, 2e-3, 1e-6), values[2:], strict=True):
+        driver.put(value, parent=1, changes=[(key, new)])
+
+
+def neutral(driver, *values, then=None, combined=False, parents=(1, 1)):
+    """Edits of nodes, each run three times beside its parent; `then` is the value of a change of config at the end."""
+    driver.put(0.5)
+    for seed in (8, 9):
+        driver.put(0.5, of=1, seeds=(seed, 42))
+    for value, parent in zip(values, parents, strict=True):
+        node = edit(driver, value, parent=parent)
+        for seed in (8, 9):
+            again(driver, node, value, seed)
+    if combined:
+        edit(driver, 0.5, combines=(4, 7))
+    if then is not None:
+        driver.put(then, parent=1, changes=[(LR, 1e-2)])
 
 
 def codes(driver, *values):
     driver.put(0.5)
     for i, value in enumerate(values):
-        driver.put(value, parent=i + 1, code=f"tree{i}")
+        edit(driver, value, parent=i + 1)
 
 
 def gaps(driver, *pairs):
@@ -171,12 +201,18 @@ CASES = [
     Case("code-modification", "conn_R2 plateau (±0.02) across 4+ configs with different params",
          lambda d, *v: (d.put(v[0]), star(d, *v[1:], keys=(LR, L1))), (0.5, 0.51, 0.5, 0.51), (0.5, 0.51, 0.5, 0.55),
          "over changes of training.coeff_W_L1, training.learning_rate_W_start"),
-    Case("code-refine", "code change improved conn_R2", coded, (0.6,), (0.6, "tree", 0.5), "node 2 improved: .*0.6000"),
-    Case("code-refine", "code change improved conn_R2", coded, (0.6,), (0.5005,), "0.6000 against 0.5000 of parent 1"),
-    Case("code-revert", "code change degraded conn_R2", coded, (0.4,), (0.6,), "degraded"),
-    Case("code-next-priority", "code change had zero effect (conn_R2 unchanged)", coded, (0.5005,), (0.6,), "neutral"),
-    Case("multi-code-modification", "conn_R2 plateau persists after 2+ code changes", codes, (0.51, 0.5),
-         (0.51, 0.6), "nodes 2, 3 left"),
+    Case("code-modification", "conn_R2 plateau (±0.02) across 4+ configs with different params", undecided,
+         (0.5, 0.6, 0.5, 0.51, 0.5, 0.51), (0.5, None, 0.5, 0.51, 0.5, 0.51), "iterations 3 to 6 .* over changes of"),
+    Case("code-refine", "code change improved conn_R2", coded, (0.6,), (0.5005,),
+         "edit of node 2: keep .provisional, n=1.: connectivity_R2 0.6000 against 0.5000 of node 1"),
+    Case("code-refine", "code change improved conn_R2", coded, (0.6, 0.5005), (0.6, 0.4), "node 2: keep"),
+    Case("code-revert", "code change degraded conn_R2", coded, (0.4,), (0.6,), "node 2: worse"),
+    Case("code-revert", "code change degraded conn_R2", coded, (None,), (None, 0.5005),
+         "node 2: crashed: .*may be mended 2 more"),
+    Case("code-next-priority", "code change had zero effect (conn_R2 unchanged)", neutral, (0.5, 0.5), (0.5, 0.6),
+         "node 7: neutral"),
+    Case("multi-code-modification", "conn_R2 plateau persists after 2+ code changes", neutral, (0.5, 0.5),
+         (0.5, 0.6), "nodes 4, 7, each alone on node 1, left"),
     Case("identifiability-test", "conn_R2 plateau persists after ALL code changes", codes, (0.51, 0.5, 0.5, 0.51),
          (0.51, 0.5, 0.5), "nodes 2 to 5 left"),
     Case("fixed-model-sweep", "lin_edge_mode=tanh gives same conn_R2 as mlp", modes, (0.5, 0.51), (0.5, 0.6),
@@ -289,6 +325,29 @@ def test_the_worse_is_judged_by_the_metrics_direction():
     driver = table(("code-refine", "code change improved R2"), metrics=(rule,))
     coded(driver, 0.4)
     assert names(driver) == ["code-refine"]
+
+
+MULTI = ("multi-code-modification", "conn_R2 plateau persists after 2+ code changes")
+
+
+def test_two_neutral_edits_of_one_node_are_named_to_be_taken_together_once():
+    driver = table(MULTI, n_iter_block=20)
+    neutral(driver, 0.5, 0.5)
+    (trigger,) = strategy.active(driver.state)
+    assert trigger.nodes == (4, 7) and trigger.since == 7
+    for options in ({"then": 0.9}, {"combined": True}, {"parents": (1, 4)}):
+        driver = table(MULTI, n_iter_block=20)
+        neutral(driver, 0.5, 0.5, **options)
+        assert names(driver) == [], options
+
+
+def test_a_crashed_edit_that_was_mended_is_no_longer_looked_at():
+    driver = table(("code-revert", "code change degraded R2"), ("code-refine", "code change improved R2"))
+    coded(driver, 0.6, None)
+    assert names(driver) == ["code-revert"]
+    edit(driver, 0.5005, repairs=3)
+    assert names(driver) == ["code-refine"]
+    assert strategy.active(driver.state)[0].nodes == (2, 1)
 
 
 def test_rates_count_mutations_only():

@@ -12,7 +12,7 @@ from orchestrator.core.records import Role
 from orchestrator.core.scene import Scene
 from orchestrator.core.state import Iteration, Node, State
 from orchestrator.core.stats import noise, summarise
-from orchestrator.formats import memory, ucb_scores
+from orchestrator.formats import code_edits, memory, ucb_scores
 from orchestrator.formats.entry import idle_text, metric_text
 from orchestrator.scientist.claude.plans import Plans, bounds
 from orchestrator.scientist.desk import Desk
@@ -37,6 +37,7 @@ def render(state: State, plans: Plans, plots: dict[int, tuple[str, ...]]) -> str
         ["## memory.md", "", memory.render(state).replace("\n#", "\n###").replace("# Working", "### Working", 1)],
         _notes(state),
         _finished(state, plots),
+        _edits(state),
         _candidates(state, plans.block),
         _triggers(state, plans.block),
         _parameters(state, plans),
@@ -125,6 +126,7 @@ def _one(state: State, it: Iteration) -> Iterator[str]:
     yield f"Strategy: {it.proposal.strategy}. Hypothesis: {it.proposal.hypothesis}"
     if it.final.outcome != "ok":
         yield f"Outcome: {it.final.outcome}: {' '.join(it.final.sentence.split())}"
+        yield from code_edits.verdict_lines(state, it)
         return
     yield f"Class: {verdict(state, it).lower()}"
     node = state.nodes[it.node]
@@ -144,12 +146,19 @@ def _one(state: State, it: Iteration) -> Iterator[str]:
     sd = noise(state, scene.primary, it.block)
     known = "not measured yet" if sd.sd is None else f"sd {sd.sd:.4f}, {sd.degrees} d.o.f."
     yield f"Noise of {scene.primary}, pooled over replicates: {known}. A difference within three sd is noise."
+    yield from code_edits.verdict_lines(state, it)
     degenerate = diagnosis_line(state.contract, it)
     if degenerate:
         yield f"Degeneracy: {degenerate}"
     idle = idle_text(state.contract, it.final)
     if idle:
         yield f"Keys that could not act: {idle}"
+
+
+def _edits(state: State) -> list[str]:
+    """Return the code edits that were tried, what decides the open ones, and what may be repaired."""
+    tried = code_edits.table(state)
+    return ["## Code edits", "", *tried, *(["", *now] if (now := code_edits.waiting(state)) else [])] if tried else []
 
 
 def _candidates(state: State, block: int) -> list[str]:
@@ -159,7 +168,8 @@ def _candidates(state: State, block: int) -> list[str]:
 def _triggers(state: State, block: int) -> list[str]:
     if not state.strategies:
         return []
-    found = [t for t in strategy.active(state, block) if t.kind not in strategy_kinds.EDITS]
+    off = strategy_kinds.EDITS if state.contract.code == "off" else ()
+    found = [t for t in strategy.active(state, block) if t.kind not in off]
     lines = ["## Strategy rows that hold now", ""]
     return [*lines, *(f"- {t.strategy}: {t.evidence}. Action: {t.action}" for t in found)]
 
@@ -212,7 +222,7 @@ def _history(state: State, block: int) -> list[str]:
             it.proposal.iteration,
             it.node,
             parent,
-            mutated,
+            code_edits.cell(mutated),
             found,
             verdict(state, it).lower(),
             it.proposal.strategy,
