@@ -189,6 +189,7 @@ def bwrap_command(argv: list[str], cwd: str, env: dict[str, str], sandbox: Json)
     binds += [(os.path.abspath(path), "--bind") for path in sandbox["writable"]]
     for path, option in sorted(binds, key=lambda bind: bind[0].count("/")):  # a folder before what lies in it
         command += [option, path, path]
+    command += ["--remount-ro", "/"]  # else what is written beside the given folders succeeds, and is lost
     return [*command, "--chdir", cwd, "--", *argv]
 
 
