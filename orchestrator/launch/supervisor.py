@@ -158,7 +158,10 @@ def folder_bytes(folder: str, enough: float = float("inf")) -> float:
         try:
             with os.scandir(todo.pop()) as entries:
                 for entry in entries:
-                    status = entry.stat(follow_symlinks=False)
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue
                     total += ENTRY_BYTES + max(status.st_blocks * 512, status.st_size)
                     if stat.S_ISDIR(status.st_mode):
                         todo.append(entry.path)
