@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
 import shutil
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from orchestrator.core.records import Config, sha_of
 from orchestrator.core.state import Iteration, State
 from orchestrator.engine.context import Adapters, Setup
 from orchestrator.engine.devices import device_files
+from orchestrator.launch.folder import open_file
 from orchestrator.paths import DataPaths, RunPaths
 from orchestrator.ports import LaunchSpec, Limits, Sandbox, Step
 from orchestrator.store import atomic
@@ -23,6 +25,9 @@ from orchestrator.vcs import git
 COPIED_FROM_EARLIER = ("checkpoint.pt", "checkpoint.json", "progress.jsonl")
 """`checkpoint.json` is for trainers of one's own that keep theirs as text."""
 CHECKPOINT_LIMIT = 4 * 2**30
+MOMENT = re.compile(r"\d{1,12}_\d{1,12}\.npz")
+MOMENTS_MAX = 1000
+"""Estimates that are carried over, by name: their folder is the training's, it may hold any number of files."""
 
 
 def regime_sha(setup: Setup, config: Config) -> str:
@@ -192,23 +197,30 @@ def carry_over(old: RunPaths, new: RunPaths) -> bool:
     Only regular files below a size, opened without following links; a missing one is left out.
     """
     new.out.mkdir(parents=True, exist_ok=True)
-    found = any([_copy(old.out / name, new.out / name) for name in COPIED_FROM_EARLIER])
+    found = any([copy_regular(old.out / name, new.out / name) for name in COPIED_FROM_EARLIER])
     estimates = old.out / "estimates"
-    if estimates.is_dir() and not estimates.is_symlink():
-        (new.out / "estimates").mkdir(exist_ok=True)
-        for path in sorted(estimates.glob("*.npz")):
-            _copy(path, new.out / "estimates" / path.name)
+    (new.out / "estimates").mkdir(exist_ok=True)
+    for name in _moments(estimates):
+        copy_regular(estimates / name, new.out / "estimates" / name)
     return found
 
 
-def _copy(source: Path, target: Path) -> bool:
+def _moments(folder: Path) -> list[str]:
     try:
-        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        names = [] if folder.is_symlink() else os.listdir(folder)
     except OSError:
-        return False
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_size > CHECKPOINT_LIMIT:
+        return []
+    return sorted(filter(MOMENT.fullmatch, names))[:MOMENTS_MAX]
+
+
+def copy_regular(source: Path, target: Path) -> bool:
+    """Copy a file that a training wrote; return whether it was one: regular, reached by no link, not too large."""
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_file(source))
+        except OSError:
+            return False
+        if os.fstat(file.fileno()).st_size > CHECKPOINT_LIMIT:
             return False
         temporary = target.with_name(f".{target.name}.tmp")
         with open(temporary, "wb") as copy:

@@ -112,7 +112,7 @@ class Runs:
             if it.in_flight or sum(1 for _ in board.flying()) >= board.adapters.slots:
                 continue
             try:
-                self.regime(board.state.config_of(it.proposal), it.block, it.proposal.code)
+                self.regime(board.state.config_of(it.proposal), it.block)
             except NeedsPersonError as error:
                 if it.proposal.simulation_seed == board.state.draw(it.block):
                     return self.alarm("preflight", str(error))
@@ -174,8 +174,10 @@ class Runs:
 
     # Data
 
-    def regime(self, config: Config, block: int, code: str | None = None) -> None:
+    def regime(self, config: Config, block: int) -> None:
         """Have the data that a config trains on; a regime that was not ready before becomes an event.
+
+        Data are made by the code at opening, whatever node they are for: preparing sees the truth and is trusted.
 
         Raises:
             NeedsPersonError: the data are not fit to be explored.
@@ -192,8 +194,7 @@ class Runs:
             told = f"{name}, simulation seed {seed}" if name else f"simulation seed {seed}"
             board.observer.say(f"{told}: generating data, then measuring oracle, null and ceiling")
         assert board.state.opened is not None
-        tree = code or board.state.opened.code
-        found = regimes.ready(board.setup, board.adapters, config, tree, self._pause, name)
+        found = regimes.ready(board.setup, board.adapters, config, board.state.opened.code, self._pause, name)
         if not known:
             board.append(found)
 
