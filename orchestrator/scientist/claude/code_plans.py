@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 from orchestrator.core import code_rules, editing, scope
 from orchestrator.core.records import Change
@@ -13,6 +13,7 @@ from orchestrator.ports import CodeOffice
 from orchestrator.scientist.claude import prose, tools
 from orchestrator.scientist.desk import CodeDraft
 
+T = TypeVar("T")
 LONGEST_CHANGE = 120
 """Characters of the line that says what an edit changes: it becomes the subject of its commit."""
 SHOWN_LINES = 80
@@ -158,7 +159,7 @@ def _edited(text: str, call: tools.EditCode) -> str:
     return _given(call.file_text, "file_text")
 
 
-def _given(value: Any, name: str) -> Any:
+def _given(value: T | None, name: str) -> T:
     if value is None:
         raise RefusedError(f"edit_code refused: {name} is missing")
     return value
