@@ -67,6 +67,9 @@ class CodeScript(DemoScript):
             return super()._plan(task, slot)
         return [(tool, {"slot": slot} | given) for tool, given in found.calls]
 
+    def _mend(self, task):
+        return [call for slot in task.slots for call in self._plan(task, slot)] or [self._submit(task)]
+
     def _submit(self, task):
         name, given = super()._submit(task)
         for plan in given["proposals"]:

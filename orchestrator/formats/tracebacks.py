@@ -29,7 +29,7 @@ def own_lines(output: str, root: str) -> str:
             line = line.replace(root.rstrip("/") + "/", "", 1)
         elif line and not line.startswith(" "):
             own = True  # the exception itself
-        if own and line.strip():
+        if own and line.strip(" ^~"):
             kept.append(line)
     return _short("\n".join(kept))
 

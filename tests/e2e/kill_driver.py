@@ -242,7 +242,9 @@ def around(name, function):
 def killing_extract(archive, folder):
     """Die when an edited code is half exported."""
     extract(archive, folder)
-    if POINT == "mid_export" and os.path.isdir(os.path.join(HOME, "explorations", "toy", "out", "runs", f"{ITERATION - 1:04d}-1")):
+    if POINT == "mid_export" and os.path.isdir(
+        os.path.join(HOME, "explorations", "toy", "out", "runs", f"{ITERATION - 1:04d}-1")
+    ):
         die()
 
 

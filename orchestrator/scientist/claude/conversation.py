@@ -146,18 +146,18 @@ class Conversation:
     # Refusals
 
     def _refuse(self, reason: str) -> str:
-        """Put a refusal on record and return it as it is told.
+        """Put a refusal on record, as one line, and return it as it is told: a traceback keeps its lines.
 
         Once: a conversation that is gone through again after a kill refuses the same.
         """
-        reason = prose.told(reason)
+        shown, reason = prose.told(reason, ends="\n"), prose.told(reason)
         self._refusals += 1
         here = [r for r in self._office.ledger().refusals if r.turn == self._turn]
         place = self._before + self._refusals
         if place <= len(here) and here[place - 1].reason == reason:
-            return reason
+            return shown
         self._office.record(Refused(turn=self._turn, attempt=len(here) + 1, scientist="claude", reason=reason))
-        return reason
+        return shown
 
 
 def _result(call: Block, content: Any, *, error: bool = False) -> Block:
