@@ -50,8 +50,21 @@ def check(
     names = _permitted(scopes, path)
     old, new = read(path, before), read(path, after)
     check_ascii(path, after)
+    try:
+        return _checked(path, names, (before, old), (after, new), most)
+    except RecursionError as error:
+        raise RefusedError(
+            f"{path}: the code is too deeply nested to be checked; write it as several statements"
+        ) from error
+
+
+def _checked(
+    path: str, names: tuple[str, ...] | None, before: tuple[str, Code], after: tuple[str, Code], most: int | None
+) -> tuple[CodeEdit, ...]:
+    """Return what the edit changes, by the rules that read code."""
+    old, new = before[1], after[1]
     if names is not None:
-        check_functions(path, names, (before, old.tree), (after, new.tree))
+        check_functions(path, names, (before[0], old.tree), (after[0], new.tree))
     else:
         check_surface(path, old.tree, new.tree)
     found = edits(path, old.units, new.units)

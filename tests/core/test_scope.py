@@ -77,7 +77,8 @@ def test_an_activation_may_be_added_to_a_table():
     "path",
     [
         "trainers/../trainers/signal.py", "/work/trainers/signal.py", "trainers/signa1.py", "./trainers/signal.py",
-        "trainers/\u0455ignal.py", "trainers//signal.py", "models/mlp.py", "", "trainers\\signal.py", "Trainers/signal.py",
+        "trainers/\u0455ignal.py", "trainers//signal.py", "models/mlp.py", "", "trainers\\signal.py",
+        "Trainers/signal.py",
     ],
 )  # fmt: skip
 def test_other_paths_are_refused_with_what_may_be_edited(path):
