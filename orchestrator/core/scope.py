@@ -19,7 +19,6 @@ no key, no network and no truth in reach, and the trusted scorer, which reads es
 
 from __future__ import annotations
 
-import ast
 import posixpath
 import unicodedata
 
@@ -27,7 +26,7 @@ from orchestrator.core.contract import Scope
 from orchestrator.core.records import CodeEdit
 from orchestrator.core.scope_surface import check_functions, check_surface, rewrites
 from orchestrator.core.scope_text import check_ascii, check_text
-from orchestrator.core.scope_units import MODULE, Unit, edits, parse, units
+from orchestrator.core.scope_units import MODULE, Code, edits, read
 from orchestrator.core.scope_uses import Use, facts_of, new_uses
 from orchestrator.errors import RefusedError
 
@@ -49,27 +48,39 @@ def check(
     """
     check_text(path, before, after)
     names = _permitted(scopes, path)
-    old, new = parse(path, before), parse(path, after)
+    old, new = read(path, before), read(path, after)
     check_ascii(path, after)
+    try:
+        return _checked(path, names, (before, old), (after, new), most)
+    except RecursionError as error:
+        raise RefusedError(
+            f"{path}: the code is too deeply nested to be checked; write it as several statements"
+        ) from error
+
+
+def _checked(
+    path: str, names: tuple[str, ...] | None, before: tuple[str, Code], after: tuple[str, Code], most: int | None
+) -> tuple[CodeEdit, ...]:
+    """Return what the edit changes, by the rules that read code."""
+    old, new = before[1], after[1]
     if names is not None:
-        check_functions(path, names, (before, old), (after, new))
+        check_functions(path, names, (before[0], old.tree), (after[0], new.tree))
     else:
-        check_surface(path, old, new)
-    was, now = units(old, before), units(new, after)
-    found = edits(path, was, now)
+        check_surface(path, old.tree, new.tree)
+    found = edits(path, old.units, new.units)
     if not found:
         raise RefusedError(
             f"{path}: the edit changes no code (only comments, docstrings or layout, or nothing at all); change what "
             "the code does, or leave the file as it is"
         )
-    _check_number(path, was, now, found, most)
-    _check_uses(path, (old, was), (new, now), found)
+    _check_number(path, old, new, found, most)
+    _check_uses(path, old, new, found)
     return found
 
 
 def changed(path: str, before: str, after: str) -> tuple[CodeEdit, ...]:
     """Return what an edit of a file changes, allowed or not; raises RefusedError when a text is no Python."""
-    return edits(path, units(parse(path, before), before), units(parse(path, after), after))
+    return edits(path, read(path, before).units, read(path, after).units)
 
 
 def editable(scopes: tuple[Scope, ...]) -> str:
@@ -90,11 +101,10 @@ def _permitted(scopes: tuple[Scope, ...], path: str) -> tuple[str, ...] | None:
     raise RefusedError(f"{path!r} may not be edited: it is not in scope.{hint} What may be edited: {editable(scopes)}")
 
 
-def _check_number(
-    path: str, was: dict[str, Unit], now: dict[str, Unit], found: tuple[CodeEdit, ...], most: int | None
-) -> None:
+def _check_number(path: str, old: Code, new: Code, found: tuple[CodeEdit, ...], most: int | None) -> None:
     """Raise RefusedError when more existing definitions change than one edit may."""
-    counted = [e.unit for e in found if e.unit in was and (e.unit != MODULE or rewrites(was[MODULE], now[MODULE]))]
+    existing = [e.unit for e in found if e.unit in old.units]
+    counted = [name for name in existing if name != MODULE or rewrites(old.units[MODULE], new.units[MODULE])]
     if most is not None and len(counted) > most:
         raise RefusedError(
             f"{path}: the edit changes {len(counted)} existing definitions ({', '.join(counted)}), at most {most} in "
@@ -102,18 +112,13 @@ def _check_number(
         )
 
 
-def _check_uses(
-    path: str,
-    old: tuple[ast.Module, dict[str, Unit]],
-    new: tuple[ast.Module, dict[str, Unit]],
-    found: tuple[CodeEdit, ...],
-) -> None:
+def _check_uses(path: str, old: Code, new: Code, found: tuple[CodeEdit, ...]) -> None:
     """Raise RefusedError when a changed or new definition does what edited code may not."""
-    facts = facts_of(old[0], new[0])
+    facts = facts_of(old.tree, new.tree)
     problems: list[Use] = []
     for edit in found:
-        if unit := new[1].get(edit.unit):
-            problems += new_uses(old[1].get(edit.unit), unit, facts)
+        if unit := new.units.get(edit.unit):
+            problems += new_uses(old.units.get(edit.unit), unit, facts)
     by_line = {use.line: use for use in reversed(problems)}
     told = [f"{path} line {n}: `{by_line[n].what}` is refused: {by_line[n].rule}" for n in sorted(by_line)]
     if told:

@@ -20,9 +20,9 @@ def leaves(body: list[ast.stmt]) -> bool:
     return False
 
 
-def yields(function: FunctionNode) -> bool:
+def yields(function: ast.AST) -> bool:
     """Return whether a function is a generator."""
-    nodes: list[ast.AST] = list(function.body)
+    nodes = list(ast.iter_child_nodes(function))
     while nodes:
         node = nodes.pop()
         if isinstance(node, ast.Yield | ast.YieldFrom):

@@ -43,11 +43,11 @@ FORBIDDEN_ATTRIBUTES = {
         ),
         "it loads, compiles or starts code that the check cannot see": (
             "hub ops classes jit library package compile multiprocessing distributed serialization cpp_extension onnx "
-            "ctypeslib f2py load_library load_inline get_type_hints make_dataclass ForwardRef system popen"
+            "ctypeslib f2py load_library load_inline get_type_hints make_dataclass ForwardRef"
         ),
         "modules are reached by an import alone": (
             "os sys builtins importlib ctypes subprocess socket shutil pathlib inspect pickle marshal io threading "
-            "copyreg tempfile glob linecache runpy environ getenv putenv npyio"
+            "copyreg tempfile glob linecache runpy system popen environ getenv putenv npyio"
         ),
         "frames, code objects and class trees are out of reach": (
             "gi_frame gi_code cr_frame cr_code ag_frame ag_code tb_frame tb_next f_back f_globals f_locals f_builtins "
@@ -179,7 +179,7 @@ def text_problem(text: str) -> str | None:
         return TRUTH
     if found:
         return f"`{found}` is out of reach: the run's files are written by the trusted code around this function"
-    if re.match(r"\s*[/~]\s*[\w.~]", text):
+    if re.match(r"\s*[/~]\s*[\w.~/]", text):
         return "strings that begin like an absolute path are refused: training opens no files"
     if ".." in re.split(r"[/\\]", text) and ("/" in text or "\\" in text or text == ".."):
         return "strings with a `..` path part are refused: training opens no files"

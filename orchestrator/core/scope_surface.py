@@ -129,8 +129,8 @@ class _Surface:
 
     def check(self, owner: str, old: list[ast.stmt], new: list[ast.stmt], *, known: bool = True) -> None:
         """Raise RefusedError unless `new` keeps what is public in `old`; a class that is not `known` has new names."""
-        self._names(owner, old, new, known)
         self._statements(owner, old, new)
+        self._names(owner, old, new, known)
         heads = {_head(node) for node in old if isinstance(node, DEFINITION)}
         classes = {node.name: node for node in old if isinstance(node, ast.ClassDef)}
         for node in new:
@@ -171,7 +171,7 @@ class _Surface:
         now = [_head(n) if isinstance(n, DEFINITION) else "constant" for n in new]
         if was != now and len(was) >= len(now):
             raise RefusedError(
-                f"{self.path} line {new[0].lineno}: the signature of `{name}` must stay as it is, with bases, decorators "
+                f"{self.path} line {new[0].lineno}: the signature of `{name}` must stay as it is, bases, decorators "
                 f"and defaults\n  expected: {_shown(old[0])}\n  got:      {_shown(new[0])}"
             )
 
@@ -215,7 +215,8 @@ class _Surface:
                 root = root.value
             usable = isinstance(root, ast.Name) and root.id in self.imported | rules.BUILTINS
             if not usable or not all(map(_calls_nothing, inner)):
-                raise RefusedError(f"{self.path} line {decorator.lineno}: the decorator `@{ast.unparse(decorator)[:80]}` is "
+                shown = ast.unparse(decorator)[:80]
+                raise RefusedError(f"{self.path} line {decorator.lineno}: the decorator `@{shown}` is "
                                    "refused: it runs when the module is imported; use an imported one such as "
                                    "torch.no_grad()")  # fmt: skip
 

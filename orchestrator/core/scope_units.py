@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import functools
 import warnings
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -30,25 +31,34 @@ class Unit(NamedTuple):
     """Several when a name is defined more than once, and of `(module)`."""
     lines: tuple[str, ...]
     """Its text, to be counted."""
+    form: str
+    """What the unit does; equal for two texts that differ in comments, docstrings or layout alone."""
     owner: str = ""
     """Class of a method."""
 
-    @property
-    def form(self) -> str:
-        """What the unit does; equal for two texts that differ in comments, docstrings or layout alone."""
-        return form(self.nodes)
+
+NOTHING = Unit((), (), "")
 
 
-def parse(path: str, text: str) -> ast.Module:
-    """Return the tree of a text that compiles, docstrings left out; raises RefusedError with line, text and message."""
+class Code(NamedTuple):
+    """A text that was read; its tree is never changed."""
+
+    tree: ast.Module
+    """Docstrings left out."""
+    units: dict[str, Unit]
+    """By name, in the order of the text, `(module)` last."""
+
+
+@functools.lru_cache(maxsize=8)
+def read(path: str, text: str) -> Code:
+    """Return the code of a text that compiles; raises RefusedError with line, text and message."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             tree = ast.parse(text)
             compile(text, path, "exec", dont_inherit=True)
-        form(tree.body)
         _bare(tree)
-        return tree
+        return Code(tree, _units(tree, text))
     except SyntaxError as error:
         lines = text.split("\n")
         number = error.lineno or 1
@@ -106,15 +116,15 @@ def last_line(node: ast.stmt) -> int:
     return node.end_lineno or node.lineno
 
 
-def units(tree: ast.Module, text: str) -> dict[str, Unit]:
-    """Return the units of a text by name, in its order, `(module)` last."""
+def _units(tree: ast.Module, text: str) -> dict[str, Unit]:
     lines = text.split("\n")
     found: dict[str, Unit] = {}
     loose, outside = _split(tree.body, range(1, len(lines) + 1), FunctionNode | ast.ClassDef)
     for name, node, inside, owner in _definitions(tree):
-        old = found.get(name, Unit((), (), owner))
-        found[name] = Unit((*old.nodes, node), (*old.lines, *(lines[n - 1] for n in inside)), owner)
-    found[MODULE] = Unit(tuple(loose), tuple(lines[n - 1] for n in outside))
+        old = found.get(name, NOTHING)
+        own = tuple(lines[n - 1] for n in inside)
+        found[name] = Unit((*old.nodes, node), old.lines + own, old.form + form(node), owner)
+    found[MODULE] = Unit(tuple(loose), tuple(lines[n - 1] for n in outside), form(loose))
     return found
 
 
@@ -143,10 +153,9 @@ def _split(body: list[ast.stmt], lines: range, apart: Any) -> tuple[list[ast.stm
 
 def edits(path: str, before: dict[str, Unit], after: dict[str, Unit]) -> tuple[CodeEdit, ...]:
     """Return what became of each unit that differs, in the order of the new text, units that are gone last."""
-    nothing = Unit((), ())
     found = []
     for name in (*after, *(n for n in before if n not in after)):
-        old, new = before.get(name, nothing), after.get(name, nothing)
+        old, new = before.get(name, NOTHING), after.get(name, NOTHING)
         if old.form == new.form:
             continue
         added, removed = changed_of(list(old.lines), list(new.lines))

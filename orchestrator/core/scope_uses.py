@@ -31,7 +31,9 @@ class Facts(NamedTuple):
     """What a unit is surrounded by."""
 
     origins: dict[str, str]
-    """Name -> dotted origin of what the module imports."""
+    """Name -> dotted origin of what is imported, anywhere in the module."""
+    imports: frozenset[tuple[str, str]]
+    """(name, dotted origin) of the imports outside of definitions."""
     names: frozenset[str]
     """Every name that the module binds, imports included."""
     constants: frozenset[str]
@@ -43,6 +45,7 @@ def facts_of(*trees: ast.Module) -> Facts:
     origins: dict[str, str] = {}
     names: set[str] = set()
     constants: set[str] = set()
+    imports: set[tuple[str, str]] = set()
     for tree in trees:
         for node in ast.walk(tree):
             if isinstance(node, ast.Import | ast.ImportFrom):
@@ -51,9 +54,11 @@ def facts_of(*trees: ast.Module) -> Facts:
         for statement in tree.body:
             bound = set(bindings(statement))
             names |= bound
-            if not isinstance(statement, ast.Import | ast.ImportFrom | ast.ClassDef | FunctionNode):
+            if isinstance(statement, ast.Import | ast.ImportFrom):
+                imports |= set(rules.imported(statement))
+            elif not isinstance(statement, ast.ClassDef | FunctionNode):
                 constants |= bound
-    return Facts(origins, frozenset(names), frozenset(constants))
+    return Facts(origins, frozenset(imports), frozenset(names), frozenset(constants))
 
 
 def bindings(node: ast.AST) -> Iterator[str]:
@@ -83,7 +88,7 @@ def new_uses(before: Unit | None, after: Unit, facts: Facts) -> list[Use]:
         known = Counter(use.what for use in old if use.key == key)
         uses.sort(key=lambda use: (known[use.what] > 0, use.line))
         new += uses[: max(0, len(uses) - kept)]
-    return sorted(new, key=lambda use: use.line)
+    return sorted(new, key=lambda use: (use.line, not use.key.startswith(("outside", "import", "name"))))
 
 
 class _Reader:
@@ -91,25 +96,25 @@ class _Reader:
 
     def __init__(self, unit: Unit, before: Unit | None, facts: Facts) -> None:
         self.unit, self.before, self.facts = unit, before, facts
-        self.parents = {
-            inner: node for top in unit.nodes for node in ast.walk(top) for inner in ast.iter_child_nodes(node)
-        }
+        self.nodes = [node for top in unit.nodes for node in ast.walk(top)]
+        self.parents = {inner: node for node in self.nodes for inner in ast.iter_child_nodes(node)}
         self.function = unit.nodes[0] if unit.nodes and isinstance(unit.nodes[0], FunctionNode) else None
         self.own = flow.own_name(self.function) if self.function and unit.owner else None
         parameters = flow.parameters(self.function) if self.function else []
         self.parameters = {a.arg for a in parameters} - {self.own}
-        self.guarded = {a.arg for a in parameters if a.arg != self.own and before and not self._is_value(a)}
         self.given = {(root, attr) for node in before.nodes for root, attr in flow.reads(node)} if before else set()
+        self.guarded = {a.arg for a in parameters if a.arg != self.own and before and not self._is_value(a)}
+        self.generates = bool(before) and any(map(flow.yields, before.nodes if before else ()))
+        self.fixed = self.guarded | facts.names | set(facts.origins)
         self.aliases = self._aliases()
 
     def uses(self) -> list[Use]:
         """Return every use that breaks a rule unless it was there before."""
         found = []
-        for top in self.unit.nodes:
-            for node in ast.walk(top):
-                for kind, what, rule in self._problems(node):
-                    line: int = getattr(node, "lineno", 0) or getattr(self.parents.get(node), "lineno", 0)
-                    found.append(Use(f"{kind} {what}", line, what[:SHOWN_CHARS], rule))
+        for node in self.nodes:
+            for kind, what, rule in self._problems(node):
+                line: int = getattr(node, "lineno", 0) or getattr(self.parents.get(node), "lineno", 0)
+                found.append(Use(f"{kind} {what}", line, what.split("\n")[0][:SHOWN_CHARS], rule))
         return found
 
     def _problems(self, node: ast.AST) -> Iterator[tuple[str, str, str]]:
@@ -126,6 +131,9 @@ class _Reader:
             yield from self._definition(node)
         elif isinstance(node, ast.Constant | ast.JoinedStr | ast.BinOp):
             yield from self._string(node)
+        elif isinstance(node, ast.Yield | ast.YieldFrom):
+            if self.before and not self.generates and self._function_of(node) is self.function:
+                yield "yield", ast.unparse(node), "a function that returned becomes a generator; return the result"
         elif isinstance(node, ast.ExceptHandler):
             yield from self._handler(node)
             yield from self._spelled(node)
@@ -193,7 +201,7 @@ class _Reader:
         if problem := rules.import_problem(node):
             yield "import", ast.unparse(node), problem
         for name, origin in rules.imported(node):
-            taken = name in self.facts.names and self.facts.origins.get(name) != origin
+            taken = name in self.facts.names and (name, origin) not in self.facts.imports
             if taken or name in self.parameters or name in rules.BUILTINS:
                 yield "shadow", ast.unparse(node), f"the import hides the existing name `{name}`; import it as another"
             if rules.names_truth(name) or rules.names_truth(origin.rsplit(".", 1)[-1]):
@@ -221,8 +229,6 @@ class _Reader:
             yield "dunder", f"def {node.name}", f"methods with two underscores may be {allowed}"
         if rules.names_truth(node.name):
             yield "name", node.name, rules.TRUTH
-        if node is self.function and isinstance(node, FunctionNode) and flow.yields(node):
-            yield "yield", f"yield in {node.name}", "a function that returned becomes a generator; return the result"
         if node is not self.function and node.name in self.guarded:
             yield "rebind", node.name, f"the parameter `{node.name}` is read-only and keeps its name"
 
@@ -262,7 +268,15 @@ class _Reader:
         called = isinstance(root, ast.Call)
         while isinstance(root, ast.Call | ast.Attribute | ast.Subscript):
             root = root.func if isinstance(root, ast.Call) else root.value
-        if not isinstance(root, ast.Name) or self._is_own(root):
+        if not isinstance(root, ast.Name):
+            if flow.stands_for(root, self.fixed | self.aliases):
+                yield (
+                    "store",
+                    ast.unparse(node),
+                    "assigning or deleting it is refused: it may stand for what is read-only",
+                )
+            return
+        if self._is_own(root):
             return
         name = root.id
         if name in self.guarded:
@@ -286,9 +300,12 @@ class _Reader:
         yield "store", ast.unparse(node), f"assigning or deleting it is refused: {rule}"
 
     def _is_value(self, argument: ast.arg) -> bool:
-        """Return whether the annotation says that a parameter is a plain value: of builtins, torch, or this module."""
+        """Return whether a parameter is a plain value: of builtins, torch, or this module by its annotation.
+
+        Without annotation it is one unless the definition reads attributes of it.
+        """
         if argument.annotation is None:
-            return False
+            return argument.arg not in {root for root, _ in self.given}
         names = {n.id for n in ast.walk(argument.annotation) if isinstance(n, ast.Name)}
         if any(isinstance(n, ast.Constant) and isinstance(n.value, str) for n in ast.walk(argument.annotation)):
             return False
@@ -318,6 +335,12 @@ class _Reader:
                 return bool(method and isinstance(above, FunctionNode) and flow.own_name(above) == node.id)
             above = self.parents.get(above)
         return False
+
+    def _function_of(self, node: ast.AST) -> ast.AST | None:
+        above = self.parents.get(node)
+        while above and not isinstance(above, FunctionNode | ast.Lambda):
+            above = self.parents.get(above)
+        return above
 
     def _is_raised(self, node: ast.Name) -> bool:
         call = self.parents.get(node)
@@ -362,11 +385,10 @@ class _Reader:
 
     def _aliases(self) -> set[str]:
         """Return local names that may stand for a part of a read-only parameter, or of the module."""
-        fixed = self.guarded | self.facts.names | set(self.facts.origins)
-        pairs = [pair for top in self.unit.nodes for node in ast.walk(top) for pair in flow.assigned(node)]
+        pairs = [pair for node in self.nodes for pair in flow.assigned(node)]
         found: set[str] = set()
         while True:
-            grown = found | {target for target, value in pairs if flow.stands_for(value, fixed | found)}
+            grown = found | {target for target, value in pairs if flow.stands_for(value, self.fixed | found)}
             if grown == found:
                 return found
             found = grown
