@@ -53,7 +53,7 @@ def tree_with(folder: Path, tree: str, texts: Mapping[str, str]) -> str:
         entries = _entries(repo, tree)
         for path, text in sorted(texts.items()):
             old = _file(entries, path)
-            sha = repo.line("hash-object", "-w", "--no-filters", "--stdin", given=_encoded(path, text))
+            sha = repo.line("hash-object", "-w", "--stdin", given=_encoded(path, text))
             entries[path] = Entry(old.mode, old.kind, sha)
         return _rebuilt(repo, tree, entries, texts)
 

@@ -106,6 +106,16 @@ def _extract(archive: bytes, folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             path.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
+            _sync(path)
+
+
+def _sync(path: Path) -> None:
+    """Bring a file to the disk: an export is never looked at again, so a power cut must not leave it empty."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def tidy(folder: Path) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 from orchestrator.errors import UserError
 
 SETTINGS = """\
-# Of the orchestrator: what a journal names is never dropped, and no hook acts.
+# Of the orchestrator: what a journal names is never dropped, nor lost in a power cut, and no hook acts.
 [gc]
 \tauto = 0
 \tpruneExpire = never
@@ -34,12 +34,11 @@ SETTINGS = """\
 _ALONE = {
     "HOME": os.devnull,
     "XDG_CONFIG_HOME": os.devnull,
-    "GIT_CONFIG_GLOBAL": os.devnull,
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_ATTR_NOSYSTEM": "1",
     "GIT_TERMINAL_PROMPT": "0",
 }
-"""HOME as well, since versions before 2.32 know no GIT_CONFIG_GLOBAL, and for `~/.config/git/attributes`."""
+"""HOME, since versions before 2.32 know no GIT_CONFIG_GLOBAL, which leaves `~/.config/git/attributes`, too."""
 
 _SHA = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 

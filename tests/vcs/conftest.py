@@ -54,3 +54,9 @@ def place(tmp_path):
 @pytest.fixture
 def odd_place(odd_path):
     return opened(odd_path)
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory):
+    """One that several tests share: for what adds no more than loose objects."""
+    return opened(tmp_path_factory.mktemp("shared"))

@@ -48,8 +48,8 @@ def test_a_file_is_read_byte_for_byte(odd_place):
         ("/etc/passwd", "no file"),
     ],
 )
-def test_what_is_no_regular_text_is_refused_with_what_there_is(place, path, told):
-    assert told in refused(code.read_file, place.out, place.tree, path)
+def test_what_is_no_regular_text_is_refused_with_what_there_is(shared, path, told):
+    assert told in refused(code.read_file, shared.out, shared.tree, path)
 
 
 def test_a_tree_with_other_texts_keeps_everything_else(odd_place):
@@ -67,18 +67,18 @@ def test_a_tree_with_other_texts_keeps_everything_else(odd_place):
 
 
 @pytest.mark.parametrize("path", ["models/new.py", "models", "models/link.py", "models/deep/er", ""])
-def test_a_tree_with_texts_takes_only_files_that_are_there(place, path):
-    assert "there are: " in refused(child, place, {"models/mlp.py": "x\n", path: "text\n"})
+def test_a_tree_with_texts_takes_only_files_that_are_there(shared, path):
+    assert "there are: " in refused(child, shared, {"models/mlp.py": "x\n", path: "text\n"})
 
 
-def test_a_text_that_is_no_utf8_is_refused(place):
-    assert "models/mlp.py: line 2 has" in refused(child, place, {"models/mlp.py": "a\n\ud800"})
+def test_a_text_that_is_no_utf8_is_refused(shared):
+    assert "models/mlp.py: line 2 has" in refused(child, shared, {"models/mlp.py": "a\n\ud800"})
 
 
-def test_a_tree_that_is_not_there_or_no_sha_is_an_error(place):
-    for name in ("0" * 40, "--help", "HEAD", "", place.tree[:12]):
+def test_a_tree_that_is_not_there_or_no_sha_is_an_error(shared):
+    for name in ("0" * 40, "--help", "HEAD", "", shared.tree[:12]):
         with pytest.raises(UserError):
-            code.read_file(place.out, name, "models/mlp.py")
+            code.read_file(shared.out, name, "models/mlp.py")
 
 
 def test_a_folder_without_a_repository_is_an_error_and_stays_as_it_is(place, tmp_path):
@@ -168,12 +168,12 @@ FAULTY = {
 
 
 @pytest.mark.parametrize("name", FAULTY)
-def test_a_patch_that_does_more_than_change_texts_is_refused(place, name):
+def test_a_patch_that_does_more_than_change_texts_is_refused(shared, name):
     patch, told = FAULTY[name]
-    before = plain(place.out, "for-each-ref") + plain(place.out, "ls-tree", "-r", place.commit)
-    assert told in refused(code.patched, place.out, place.tree, patch)
-    assert plain(place.out, "for-each-ref") + plain(place.out, "ls-tree", "-r", place.commit) == before
-    assert not (place.out / ".git/index").exists()
+    before = plain(shared.out, "for-each-ref") + plain(shared.out, "ls-tree", "-r", shared.commit)
+    assert told in refused(code.patched, shared.out, shared.tree, patch)
+    assert plain(shared.out, "for-each-ref") + plain(shared.out, "ls-tree", "-r", shared.commit) == before
+    assert not (shared.out / ".git/index").exists()
 
 
 # Merges
@@ -192,10 +192,10 @@ def test_edits_of_two_children_are_combined(odd_place):
         "trainers/signal.py", "models/mlp.py", "models/with space.py"}  # fmt: skip
 
 
-def test_a_conflict_is_refused_with_file_and_lines(place):
-    first = child(place, {"trainers/signal.py": replaced(12, "twelve\n").replace("line 25\n", "x\n")})
-    second = child(place, {"trainers/signal.py": replaced(12, "dozen\n").replace("line 2\n", "y\n")})
-    told = refused(code.combined, place.out, place.tree, (first, second))
+def test_a_conflict_is_refused_with_file_and_lines(shared):
+    first = child(shared, {"trainers/signal.py": replaced(12, "twelve\n").replace("line 25\n", "x\n")})
+    second = child(shared, {"trainers/signal.py": replaced(12, "dozen\n").replace("line 2\n", "y\n")})
+    told = refused(code.combined, shared.out, shared.tree, (first, second))
     assert "conflict in trainers/signal.py, near line 12 of" in told
 
 

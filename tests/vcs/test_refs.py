@@ -8,6 +8,7 @@ import pytest
 
 from orchestrator.errors import UserError
 from orchestrator.vcs import code, git
+from orchestrator.vcs.repo import Repository
 from tests.vcs.conftest import plain
 
 BRANCH = "exploration/x"
@@ -42,12 +43,13 @@ def test_refs_become_exactly_what_is_asked_for(odd_place):
     assert git.refs(out) == {}
 
 
-def test_refs_that_are_so_already_are_not_written(place):
+def test_refs_that_are_so_already_cost_one_look(place, monkeypatch):
     a, b = commits(place, 2)
     git.set_refs(place.out, {1: a, 2: b}, BRANCH, b)
-    before = files(place.out)
+    before, ran, attempt = files(place.out), [], Repository.attempt
+    monkeypatch.setattr(Repository, "attempt", lambda *given, **more: ran.append(given[1]) or attempt(*given, **more))
     git.set_refs(place.out, {2: b, 1: a}, BRANCH, b)
-    assert files(place.out) == before
+    assert files(place.out) == before and ran == ["for-each-ref"]
 
 
 def test_a_ref_that_somebody_moved_is_put_back(place):
