@@ -8,18 +8,18 @@ RUN_OPTIONS = $(call QUOTE,$(ROOT),--root) $(call QUOTE,$(PROFILE),--profile) $(
 	$(call QUOTE,$(MODE),--mode) \
 	$(call QUOTE,$(LAUNCHER),--launcher) $(call QUOTE,$(SEED),--seed) $(call QUOTE,$(SCIENTIST),--scientist)
 
-KNOWN := EXP ITERATIONS SCIENTIST PROFILE SLOTS MODE LAUNCHER SEED ROOT FRESH FROM FILE BLOCK TURN WHOLE N PYTHON BIN
+KNOWN := EXP ITERATIONS SCIENTIST PROFILE SLOTS MODE LAUNCHER SEED ROOT FRESH CODE FROM FILE BLOCK TURN WHOLE N NODE PYTHON BIN
 GIVEN := $(foreach v,$(.VARIABLES),$(if $(filter command,$(firstword $(origin $(v)))),$(v)))
 ifneq ($(filter-out $(KNOWN) -%,$(GIVEN)),)
 $(error nothing reads $(filter-out $(KNOWN) -%,$(GIVEN)); known are $(KNOWN))
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help setup new report confirm replay conversation demo explore resume status lint doctor test test-science bench parity check format schema clean need-exp
+.PHONY: help setup new report confirm replay conversation adopt demo explore resume status lint doctor test test-science bench parity check format schema clean need-exp
 
 help: ## show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  \1\t/' | expand -t 16
-	@echo "variables: EXP ITERATIONS SCIENTIST PROFILE SLOTS MODE LAUNCHER SEED ROOT FRESH FROM FILE BLOCK TURN WHOLE N"
+	@echo "variables: EXP ITERATIONS SCIENTIST PROFILE SLOTS MODE LAUNCHER SEED ROOT FRESH CODE FROM FILE BLOCK TURN WHOLE N NODE"
 
 setup: $(STAMP) ## build .venv from constraints.txt (done by the other targets when needed)
 
@@ -33,9 +33,10 @@ $(STAMP): constraints.txt pyproject.toml
 need-exp:
 	@$(if $(EXP),:,echo 'error: EXP is missing, for example: make explore EXP=sparse_gnn'; exit 2)
 
-explore: need-exp $(STAMP) ## open or continue an exploration: EXP=sparse_gnn [ITERATIONS=12] [FRESH=1] [FROM=exp:iter] ...
+explore: need-exp $(STAMP) ## open or continue an exploration: EXP=sparse_gnn [ITERATIONS=12] [FRESH=1] [CODE=1] ...
 	@$(BIN)/python -m orchestrator explore $(call QUOTE,$(EXP)) $(call QUOTE,$(ITERATIONS),--iterations) \
-		$(if $(filter-out 0,$(FRESH)),--fresh) $(call QUOTE,$(FROM),--from) $(RUN_OPTIONS)
+		$(if $(filter-out 0,$(FRESH)),--fresh) $(if $(filter-out 0,$(CODE)),--code) \
+		$(call QUOTE,$(FROM),--from) $(RUN_OPTIONS)
 
 resume: need-exp $(STAMP) ## continue to the total asked for last: EXP= [BLOCK=n: again from the end of block n]
 	@$(BIN)/python -m orchestrator resume $(call QUOTE,$(EXP)) $(call QUOTE,$(BLOCK),--block) $(RUN_OPTIONS)
@@ -55,6 +56,9 @@ replay: need-exp $(STAMP) ## go through every turn again from recorded replies, 
 conversation: need-exp $(STAMP) ## what was said to the model in a turn, and its replies: EXP= [TURN=n] [WHOLE=1]
 	@$(BIN)/python -m orchestrator conversation $(call QUOTE,$(EXP)) $(call QUOTE,$(TURN),--turn) \
 		$(if $(filter-out 0,$(WHOLE)),--whole) $(call QUOTE,$(ROOT),--root)
+
+adopt: need-exp $(STAMP) ## a node's code edits as a patch: make -s adopt EXP= NODE=7 | git apply (prints, writes nothing)
+	@$(BIN)/python -m orchestrator adopt $(call QUOTE,$(EXP)) $(call QUOTE,$(NODE),--node) $(call QUOTE,$(ROOT),--root)
 
 demo: $(STAMP) ## two short blocks with a scripted model on this machine: what a Claude-driven run looks like
 	@$(BIN)/python -m orchestrator demo $(call QUOTE,$(ROOT),--root)

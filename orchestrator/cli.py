@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     explore.add_argument(
         "--fresh", action="store_true", help="set the old folder aside, with its date, and start again"
     )
+    explore.add_argument("--code", action="store_true", help="let the scientist edit the code that may be edited")
     explore.add_argument("--from", dest="origin", metavar="EXP:ITER", help="start from another exploration's node")
     resume = commands.add_parser("resume", help="continue to the total asked for last")
     _common(resume)
@@ -83,6 +84,9 @@ def parser() -> argparse.ArgumentParser:
     _common(talk)
     talk.add_argument("--turn", type=_count, metavar="N", help="which turn (default: the last one)")
     talk.add_argument("--whole", action="store_true", help="cut nothing")
+    adopt = commands.add_parser("adopt", help="print a node's code edits as a patch for the checkout; write nothing")
+    _common(adopt)
+    adopt.add_argument("--node", type=_count, required=True, metavar="N", help="the node whose code to take")
     demo = commands.add_parser("demo", help="a short exploration against scripted replies of a model on this machine")
     demo.add_argument("--root", type=Path, help="folder for the output (default: a new temporary folder)")
     new = commands.add_parser("new", help="make a new exploration from an existing one")
@@ -118,17 +122,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except errors.UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # who read the output has gone; nothing of the exploration is lost
+        from orchestrator.views.console import silence
+
+        silence(sys.stdout)
+        return errors.EXIT_DONE
     except OSError as error:
         told = _DISK.get(error.errno or 0)
         if told is None:
             raise
         print(f"error: {told[0]}: {error.filename or error}. {told[1]}; what is finished is kept", file=sys.stderr)
         return errors.EXIT_NEEDS_PERSON
-    except BrokenPipeError:  # who read the output has gone; nothing of the exploration is lost
-        from orchestrator.views.console import silence
-
-        silence(sys.stdout)
-        return errors.EXIT_DONE
     except KeyboardInterrupt:
         return errors.EXIT_INTERRUPT
 
@@ -177,6 +181,7 @@ def _run(setup: Setup, arguments: argparse.Namespace, iterations: int) -> int:
     from orchestrator.core import tree
     from orchestrator.engine.explorer import Explorer
     from orchestrator.engine.opening import make_folder
+    from orchestrator.formats import code_permission
     from orchestrator.launch.sandbox import hide_environment
     from orchestrator.views import console, lines
 
@@ -184,6 +189,7 @@ def _run(setup: Setup, arguments: argparse.Namespace, iterations: int) -> int:
     for note in make_folder(setup):
         print(note)
     with _adapters(setup, arguments) as adapters, console.observer() as observer:
+        print(code_permission.told(setup.contract, adapters.sandbox))
         explorer = Explorer(setup, adapters, observer)
         with _signals(explorer) as received:
             code = explorer.run(iterations)
@@ -289,7 +295,7 @@ def _scientist(setup: Setup, arguments: argparse.Namespace) -> Scientist:
             )
     if wanted == "offline" or (wanted is None and found is None):
         if wanted is None:
-            print("scientist: offline (no ANTHROPIC_API_KEY is set); code edits: off")
+            print("scientist: offline (no ANTHROPIC_API_KEY is set)")
         return OfflineScientist()
     if found is None:
         raise errors.UserError(
@@ -301,7 +307,7 @@ def _scientist(setup: Setup, arguments: argparse.Namespace) -> Scientist:
     named = {"name": found.model} if found.model else {}
     settings = setup.spec.model.model_copy(update=named)
     rates, model = settings.rates, AnthropicModel(found, features=frozenset(settings.features))
-    print(f"scientist: claude ({settings.name} at {model.host}, prices of {rates.date}); code edits: off")
+    print(f"scientist: claude ({settings.name} at {model.host}, prices of {rates.date})")
     return ClaudeScientist(model, settings, setup.spec.budget)
 
 
@@ -405,6 +411,18 @@ def conversation(arguments: argparse.Namespace) -> int:
     return errors.EXIT_DONE
 
 
+def adopt(arguments: argparse.Namespace) -> int:
+    """Print a node's code edits as a patch; what it is goes to standard error."""
+    from orchestrator.engine.adopt import adopt as patch_of
+
+    found = patch_of(arguments.home, arguments.name, arguments.root, arguments.node)
+    for note in found.notes:
+        print(note, file=sys.stderr)
+    sys.stdout.buffer.write(found.patch.encode(errors="surrogateescape"))
+    sys.stdout.flush()
+    return errors.EXIT_DONE
+
+
 def demo(arguments: argparse.Namespace) -> int:
     """Run two blocks of the example `ridge_numpy` against a Messages API server on this machine."""
     import tempfile
@@ -449,6 +467,7 @@ _COMMANDS = {
     "lint": lint,
     "replay": replay,
     "conversation": conversation,
+    "adopt": adopt,
     "demo": demo,
     "doctor": doctor,
     "new": new,

@@ -41,6 +41,10 @@ class RefusedError(Exception):
     """A proposal that breaks a rule: says what was refused, the rule, and the nearest valid thing."""
 
 
+class StoppedError(Exception):
+    """A person asked the engine to stop while it waited for something."""
+
+
 class ModelUnavailableError(Exception):
     """The language model could not be asked just now (429, 529, 5xx, lost connection): waiting may help."""
 

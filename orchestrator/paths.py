@@ -110,6 +110,11 @@ class Paths:
         return self.source / "config.yaml"
 
     @property
+    def patches(self) -> Path:
+        """Prepared code edits, for the offline scientist."""
+        return self.source / "patches"
+
+    @property
     def journal(self) -> Path:
         return self.out / "journal.jsonl"
 
@@ -186,6 +191,10 @@ class Paths:
     @property
     def runs(self) -> Path:
         return self.out / "runs"
+
+    def trial(self, tree: str, config_sha: str, number: int) -> RunPaths:
+        """Folder of a trial of an edited code before it was committed."""
+        return RunPaths(self.out / "trials" / f"{tree[:12]}-{config_sha[:8]}-{number}")
 
     @property
     def confirmations(self) -> Path:

@@ -17,8 +17,9 @@ Training leaves its CUDA_VISIBLE_DEVICES in out/device.txt.
 The fault is looked for in --fault, --faults, the environment (TOY_FAULT) and the file RUN_DIR/toy_fault, in this order.
 
 connectivity_R2 is a smooth function of the training section with its peak, 0.97, at learning_rate_W_start = 8e-3 and
-learning_rate_start = 8e-4 (parabolas in log10), plus noise of standard deviation 0.01 hashed from training.seed. Every
-other numeric training key makes a difference too, hashed and tiny, except the ones in IDLE, which are reported as idle.
+learning_rate_start = 8e-4 (parabolas in log10), plus what out/gain.txt holds, plus noise of standard deviation 0.01
+hashed from training.seed. Every other numeric training key makes a difference too, hashed and tiny, except the ones in
+IDLE, which are reported as idle.
 """
 
 from __future__ import annotations
@@ -318,9 +319,18 @@ def connectivity(training, seed):
     return max(-1.0, min(0.9999, value + 0.01 * noise(seed)))
 
 
+def gain(order):
+    """Return what the training itself says that it gained: out/gain.txt, a number, 0 without it."""
+    try:
+        with open(order.out("gain.txt"), encoding="utf-8") as file:
+            return max(-1.0, min(1.0, number(file.read(64), 0.0)))
+    except FileNotFoundError:
+        return 0.0
+
+
 def metrics_of(order):
     """Return metric -> value (a float, or a string with the reason why there is none)."""
-    value = connectivity(order.training, order.seed)
+    value = min(0.9999, connectivity(order.training, order.seed) + gain(order))
     wrong = {"negative": -0.52, "inf": math.inf, "nan_metric": math.nan, "tiny": 9.8e-05, "na": "no neuron was active"}
     metrics = {
         "connectivity_R2": wrong.get(order.fault, value),

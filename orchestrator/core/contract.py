@@ -212,6 +212,8 @@ class Contract(Record):
     """Default deny: code not listed is never edited."""
     code: Literal["off", "on"] = "off"
     """Whether `scopes` may be edited at all."""
+    unsandboxed: bool = False
+    """Whether edited code may run where there is no sandbox (exploration.yaml: `sandbox: none`)."""
     patches: tuple[Patch, ...] = ()
     """In the order in which the offline scientist tries them."""
     figures: tuple[str, ...] = ()

@@ -33,6 +33,8 @@ class Opened(Record):
     """Of the scientist's choices."""
     start: Config
     """Effective config of iteration 1."""
+    code_wished: bool = False
+    """Whether the command line turned code edits on."""
 
     @property
     def key(self) -> str:
@@ -136,6 +138,8 @@ class RunReserved(Record):
     """GPU by its name in CUDA_VISIBLE_DEVICES; "" is the CPU."""
     beside: int = 0
     """Runs of this exploration in flight on the same device when it started, itself left out."""
+    sandbox: str = ""
+    """Level that its training is confined by; "" in journals from before it was kept."""
 
     @property
     def key(self) -> str:
@@ -154,6 +158,8 @@ class RunEnded(Record):
     """What happened and what to do, for people and for the scientist."""
     cause: str = ""
     """Short form that is equal for equal causes: three in a row over different configs stop the exploration."""
+    traceback: str = ""
+    """Its own lines, of a training that crashed."""
     lost: bool = False
     """The supervisor vanished (machine or session died): says nothing about the idea and does not count as a retry."""
     metrics: dict[str, Metric] = Field(default_factory=dict)

@@ -9,7 +9,7 @@ import difflib
 import math
 from typing import Any
 
-from orchestrator.core import configs
+from orchestrator.core import code_rules, configs
 from orchestrator.core.contract import Contract, KeyRule
 from orchestrator.core.records import Change, Mutation, Proposal, canonical
 from orchestrator.core.state import State
@@ -98,6 +98,7 @@ def check(state: State, proposal: Proposal, earlier: tuple[Proposal, ...] = ()) 
         raise RefusedError(f"iteration {proposal.iteration} refused: the next one is {expected}")
     _check_lineage(state, proposal)
     _check_base(state, proposal)
+    code_rules.check(state, proposal)
     for change in mutation.changes:
         check_change(contract, change)
     counted = [c for c in mutation.changes if not _exempt(contract, c.key)]
@@ -159,9 +160,11 @@ def _check_lineage(state: State, proposal: Proposal) -> None:
 
 def _check_base(state: State, proposal: Proposal) -> None:
     """Raise RefusedError unless a child starts from its parent, or at root from the start or an earlier block."""
-    base, parent = proposal.base, proposal.parent
+    base, parent, change = proposal.base, proposal.parent, proposal.mutation.code
     if proposal.mutation.kind == "replicate":
         parent = proposal.mutation.replicate_of
+    if change is not None and change.repairs is not None:
+        parent = change.repairs  # whose code is mended; `code_rules` checks that it may be
     if base == parent:
         return
     if parent is not None or base is None:
@@ -174,7 +177,7 @@ def _check_base(state: State, proposal: Proposal) -> None:
 
 def _check_new(state: State, proposal: Proposal, sha: str, earlier: tuple[Proposal, ...]) -> None:
     runs = [state.iterations[i].proposal for i in state.ideas.get((sha, proposal.code), [])]
-    for run in (*runs, *(p for p in earlier if p.config_sha == sha)):
+    for run in (*runs, *(p for p in earlier if (p.config_sha, p.code) == (sha, proposal.code))):
         if (run.training_seed, run.simulation_seed) == (proposal.training_seed, proposal.simulation_seed):
             raise RefusedError(
                 f"iteration {proposal.iteration} refused: iteration {run.iteration} is the same run (config, code and "
@@ -182,7 +185,8 @@ def _check_new(state: State, proposal: Proposal, sha: str, earlier: tuple[Propos
             )
     if proposal.mutation.kind == "replicate":
         return
-    same = [p.iteration for p in earlier if p.mutation.kind != "replicate" and p.config_sha == sha]
+    made = [p for p in earlier if p.mutation.kind != "replicate"]
+    same = [p.iteration for p in made if (p.config_sha, p.code) == (sha, proposal.code)]
     if same:
         raise RefusedError(f"iteration {proposal.iteration} refused: iteration {same[0]} of this turn has this config")
     block = state.block_for(proposal)

@@ -97,8 +97,10 @@ class Confirmation:
         self.paths.runs.mkdir(parents=True)
         plan = {"node": node.id, "runs": [p.model_dump(mode="json") for p in proposals]}
         atomic.write_text(self.paths.plan, json.dumps(plan, indent=1) + "\n")
+        assert state.opened is not None
+        base = state.opened.code
         if not self.setup.spec.command:
-            git.export_code(self.paths.out, node.code, self.paths.code / node.code)
+            git.export_code(self.paths.out, base, self.paths.code / base)
         draw = state.draw(node.block)
         for proposal in proposals:
             seeds = f"training seed {proposal.training_seed}, draw {proposal.simulation_seed}"
@@ -121,7 +123,9 @@ class Confirmation:
         config = state.config_of(proposal)
         try:
             named = state.regime_name(node.block)
-            ready = regimes.ready(self.setup, self.adapters, config, proposal.code, lambda: not self.stopping, named)
+            assert state.opened is not None  # data are never prepared by edited code
+            base = state.opened.code
+            ready = regimes.ready(self.setup, self.adapters, config, base, lambda: not self.stopping, named)
         except NeedsPersonError as error:
             return Row(proposal, same_draw, "no data", str(error), {}, 0.0)
         except regimes.Stopped:

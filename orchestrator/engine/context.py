@@ -36,6 +36,8 @@ class Setup:
     seed: int
     origin: str | None = None
     """`exploration:iteration` that iteration 1 starts from."""
+    code_wished: bool = False
+    """Whether code edits were turned on by the command line, at the opening."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from orchestrator.core.records import Metric, Outcome
 from orchestrator.engine.context import Setup
+from orchestrator.engine.texts import one_line
 from orchestrator.formats import analysis_log
 from orchestrator.launch.folder import read_file
 from orchestrator.paths import RunPaths
@@ -20,6 +21,8 @@ from orchestrator.ports import ExitRecord
 RESULT_LIMIT = 4 * 2**20
 TAIL_BYTES = 8192
 MEMORY_LIMIT = 2**50
+KEYS_MAX, WORDS = 200, 200
+"""Idle keys that a result may name; characters of a reason."""
 
 _BY_CODE: dict[int, Outcome] = {10: "diverged", 11: "out_of_memory", 12: "killed", 13: "rejected"}
 _BY_REASON: dict[str, Outcome] = {"wall": "timed_out", "silence": "timed_out", "output": "crashed"}
@@ -34,6 +37,7 @@ class Verdict:
         self.keys_idle: dict[str, str] = rest.get("keys_idle", {})
         self.marks: tuple[str, ...] = rest.get("marks", ())
         self.result_sha: str = rest.get("result_sha", "")
+        self.traceback = ""
         self.memory_bytes: int | None = rest.get("memory_bytes")
 
 
@@ -88,8 +92,8 @@ def _short(path: Path) -> str:
 def _told(run: RunPaths) -> str:
     try:
         found = json.loads(read_file(run.failure, 65536))
-        return str(found.get("sentence", ""))[:2000]
-    except (OSError, ValueError, AttributeError):
+        return one_line(str(found.get("sentence", "")))
+    except (OSError, ValueError, AttributeError, RecursionError):
         return ""
 
 
@@ -101,7 +105,7 @@ def _last_line(run: RunPaths) -> str:
             lines = [x for x in file.read().decode(errors="replace").splitlines() if x.strip()]
     except OSError:
         return "no output"
-    return lines[-1].strip()[:500] if lines else "no output"
+    return next((told for line in reversed(lines) if (told := one_line(line))), "no output")
 
 
 def _shape(text: str) -> str:
@@ -124,11 +128,12 @@ def _result(setup: Setup, run: RunPaths) -> Verdict:
     try:
         data = read_file(run.result, RESULT_LIMIT)
         result = json.loads(data)
-        metrics = {k: Metric.model_validate(v) for k, v in result["metrics"].items()}
-        idle = {str(k): str(v) for k, v in dict(result.get("keys_idle", {})).items()}
-        marks = tuple(str(m) for m in result.get("marks", ()))
+        metrics = {one_line(k, WORDS): _told_metric(Metric.model_validate(v)) for k, v in result["metrics"].items()}
+        named = list(dict(result.get("keys_idle", {})).items())[:KEYS_MAX]
+        idle = {one_line(str(k), WORDS): one_line(str(v), WORDS) for k, v in named}
+        marks = tuple(one_line(str(m)) for m in result.get("marks", ()))
         memory = _memory(result.get("memory_bytes"))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return _rejected(run, f"result.json cannot be read ({error})")
     if result.get("analysis_log_sha256") not in (None, hashlib.sha256(log).hexdigest()):
         return _rejected(run, "analysis.log is not the file that result.json was written with")
@@ -140,6 +145,11 @@ def _result(setup: Setup, run: RunPaths) -> Verdict:
     verdict = _with_primary(setup, run, metrics, idle, hashlib.sha256(data).hexdigest(), marks=marks)
     verdict.memory_bytes = memory
     return verdict
+
+
+def _told_metric(metric: Metric) -> Metric:
+    """Return a metric whose reason, if there is one, is a short line."""
+    return metric if metric.reason is None else metric.model_copy(update={"reason": one_line(metric.reason, WORDS)})
 
 
 def _memory(value: Any) -> int | None:
@@ -165,6 +175,7 @@ def _with_primary(
 
 
 def _rejected(run: RunPaths, why: str) -> Verdict:
+    why = one_line(why, 1000)
     return Verdict(
         "rejected", f"the result was not accepted: {why}; see {_short(run.root)}", f"rejected: {_shape(why)}"
     )
@@ -179,7 +190,7 @@ def _by_name(setup: Setup, logged: dict[str, Metric]) -> dict[str, Metric]:
     for rule in setup.contract.metrics:
         for alias in (rule.name, *rule.aliases):
             names.setdefault(alias, rule.name)
-    return {names.get(key, key): metric for key, metric in logged.items()}
+    return {names.get(key, one_line(key, WORDS)): _told_metric(metric) for key, metric in logged.items()}
 
 
 def _format(setup: Setup, name: str) -> str | None:

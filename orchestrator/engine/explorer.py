@@ -17,24 +17,34 @@ import time
 from datetime import UTC, datetime
 
 from orchestrator import __version__
-from orchestrator.core import configs, slots, stopping, turns
+from orchestrator.core import configs, edits, slots, stopping, turns
 from orchestrator.core.contract import Contract
 from orchestrator.core.events import Human, Opened, Refused, Session, Turned
 from orchestrator.core.records import Turn
-from orchestrator.core.state import State, fold
+from orchestrator.core.state import Iteration, State, fold
 from orchestrator.engine import regimes, snapshots
 from orchestrator.engine.board import Board
+from orchestrator.engine.code_refs import CodeRefs
 from orchestrator.engine.context import Adapters, Live, Observer, Setup
 from orchestrator.engine.inputs import Inputs
 from orchestrator.engine.office import EngineOffice
 from orchestrator.engine.publish import Views
 from orchestrator.engine.runs import POLL_S, Runs
 from orchestrator.engine.sealing import code_in_use
-from orchestrator.errors import EXIT_DONE, EXIT_STOPPED, JournalError, NeedsPersonError, RefusedError, UserError
-from orchestrator.scientist.claude import ClaudeScientist, StoppedError
+from orchestrator.errors import (
+    EXIT_DONE,
+    EXIT_STOPPED,
+    JournalError,
+    NeedsPersonError,
+    RefusedError,
+    StoppedError,
+    UserError,
+)
+from orchestrator.scientist.claude import ClaudeScientist
 from orchestrator.scientist.offline import OfflineScientist
 from orchestrator.store import atomic
 from orchestrator.store.journal import Journal
+from orchestrator.vcs import git
 
 CRASH_LOOP = 3
 """Consecutive failures with one cause over different configs that stop the exploration."""
@@ -49,6 +59,7 @@ class Explorer:
         self.board = Board(setup, adapters, observer)
         self._runs = Runs(self.board)
         self._views = Views(setup.paths)
+        self._refs = CodeRefs(setup.paths)
         self._inputs = Inputs(setup)
         self._paused = ""
         """Why nothing new is proposed: an input file that cannot be compiled."""
@@ -122,12 +133,15 @@ class Explorer:
                 iterations=iterations,
             )
         )
+        if board.setup.contract.command is None:
+            git.tidy(board.setup.paths.out)
         self._runs.reap()
         adapters.scientist.attach(EngineOffice(board))
         self._publish()
 
     def _publish(self) -> None:
         self._views.publish(self.state, self.board.append)
+        self._refs.publish(self.state)
         snapshots.write_missing(self.board.setup.paths, self.state, self.board.journal.events)
 
     def _open(self) -> None:
@@ -146,6 +160,7 @@ class Explorer:
                 code=code_in_use(setup),
                 seed=setup.seed,
                 start=contract.start,
+                code_wished=setup.code_wished,
             )
         )
 
@@ -159,7 +174,7 @@ class Explorer:
         ends = [it.final for it in recent if it.final]
         if len(ends) < CRASH_LOOP or any(e.outcome == "ok" for e in ends) or len({e.cause for e in ends}) > 1:
             return None
-        if len({state.nodes[it.node].config_sha for it in recent}) < 2:
+        if len({_idea(state, it) for it in recent}) < 2:
             return None
         numbers = ", ".join(str(e.iteration) for e in ends)
         sentence = (
@@ -340,6 +355,13 @@ def _rules(state: State) -> tuple[Contract, str]:
     assert state.opened is not None
     text = state.amendments[-1][1].instruction if state.amendments else state.opened.instruction
     return state.contract, text
+
+
+def _idea(state: State, it: Iteration) -> tuple[str, int]:
+    """Return what makes failures those of different ideas: the config, and the edit that began a chain of repairs."""
+    node = state.nodes[it.node]
+    edited = state.iterations[node.id].proposal.mutation.kind == "code"
+    return node.config_sha, edits.root_of(state, node.id) if edited else 0
 
 
 def _share(run: Live) -> float:

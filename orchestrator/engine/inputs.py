@@ -84,8 +84,11 @@ class Inputs:
         self._seen = texts
 
     def _kept(self, number: int) -> dict[str, str]:
-        paths = [self._paths.compiled(number) / name for name in ("instruction.md", "config.yaml", "exploration.yaml")]
-        return {p.name: opening.read_text(p) for p in paths} if all(p.is_file() for p in paths) else {}
+        folder = self._paths.compiled(number)
+        paths = [folder / name for name in ("instruction.md", "config.yaml", "exploration.yaml")]
+        if not all(path.is_file() for path in paths):
+            return {}
+        return {path.name: opening.read_text(path) for path in (*paths, *sorted(folder.glob("*.patch")))}
 
 
 def _texts(setup: Setup) -> dict[str, str]:
@@ -95,7 +98,9 @@ def _texts(setup: Setup) -> dict[str, str]:
         "config.yaml": setup.paths.config_yaml,
         "exploration.yaml": setup.paths.exploration_yaml,
     }
-    return {name: opening.read_text(path) for name, path in files.items()}
+    texts = {name: opening.read_text(path) for name, path in files.items()}
+    patches = opening.read_patches(setup.paths, opening.with_code(spec, setup.code_wished))
+    return texts | {name: text for name, text in sorted(patches.items())}
 
 
 def _diff(name: str, before: str | None, after: str) -> str:
@@ -106,7 +111,7 @@ def _diff(name: str, before: str | None, after: str) -> str:
 
 def _compiled(setup: Setup, state: State) -> Setup:
     assert state.opened is not None
-    spec: Exploration = opening.read_spec(setup.paths)
+    spec: Exploration = opening.with_code(opening.read_spec(setup.paths), setup.code_wished)
     path = opening.instruction_path(setup.source_root, spec)
     text = opening.read_text(path)
     config = opening.read_config(setup.source_root, setup.paths)
@@ -114,7 +119,8 @@ def _compiled(setup: Setup, state: State) -> Setup:
     if spec.system != setup.spec.system:
         raise InstructionError(_fixed("system", setup.spec.system, spec.system))
     system = read_schema(setup.schema, spec.system)
-    contract = compile_contract(setup.name, draft, system, spec, config, setup.profile)
+    patches = opening.read_patches(setup.paths, spec)
+    contract = compile_contract(setup.name, draft, system, spec, config, setup.profile, patches)
     for name in FIXED:
         if getattr(contract, name) != getattr(state.contract, name):
             raise InstructionError(_fixed(name, getattr(state.contract, name), getattr(contract, name)))

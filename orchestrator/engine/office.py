@@ -6,11 +6,14 @@ import time
 from collections.abc import Callable
 
 from orchestrator.core.dialogue import Request
-from orchestrator.core.events import Body
+from orchestrator.core.events import Body, CodeChecked
+from orchestrator.core.records import Config
 from orchestrator.core.state import State
 from orchestrator.engine.board import Board
 from orchestrator.engine.reading import Library
 from orchestrator.engine.transcripts import Transcripts
+from orchestrator.engine.trial import trial
+from orchestrator.engine.workbench import Workbench
 from orchestrator.ports import CodeOffice, Exchange, Picture
 
 POLL_S = 0.1
@@ -48,6 +51,24 @@ class EngineOffice(Shelf):
         super().__init__(lambda: Library(board.setup))  # anew: a person may have changed the instruction
         self._board = board
         self._transcripts = Transcripts(board.setup.paths)
+        if board.setup.contract.command is None:
+            self.code = Workbench(board.setup.paths, self.ledger, self._try)
+
+    def _try(self, tree: str, config: Config) -> CodeChecked:
+        """Try an edited code in the sandbox and make what became of it an event."""
+        board, began = self._board, self._board.state
+        assert began.opened is not None
+        self.say(
+            f"code {tree[:10]}: a few gradient steps in the sandbox ({board.adapters.sandbox}) before it is committed"
+        )
+        found = trial(board.setup, board.adapters, (tree, began.opened.code), config, self._go_on)
+        self.say(f"code {tree[:10]}: {'tried, ok' if found.ok else 'refused by its trial'} ({found.seconds:.1f} s)")
+        self.record(found)
+        return found
+
+    def _go_on(self) -> bool:
+        self._board.tick()
+        return not self._board.stopping
 
     def record(self, body: Body) -> None:
         """Append an event, unless one with its key is in the journal already."""

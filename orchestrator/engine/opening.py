@@ -41,12 +41,16 @@ class Wishes:
     seed: int | None = None
     origin: str | None = None
     fresh: bool = False
+    code: bool = False
+    """Code edits on, whatever exploration.yaml says."""
 
     @classmethod
     def of(cls, arguments: argparse.Namespace) -> Wishes:
         """Return the wishes of parsed arguments."""
         found = vars(arguments)
-        return cls(**{name: found[name] for name in ("root", "profile", "seed", "origin", "fresh") if name in found})
+        return cls(
+            **{name: found[name] for name in ("root", "profile", "seed", "origin", "fresh", "code") if name in found}
+        )
 
 
 def paths_of(home: Path, name: str, root: Path | None) -> Paths:
@@ -78,7 +82,8 @@ def load(home: Path, name: str, wishes: Wishes) -> Setup:
     paths = paths_of(home, name, wishes.root)
     finish(paths)
     opened = None if wishes.fresh else opened_of(paths)
-    spec = read_spec(paths)
+    wished = wishes.code or (opened is not None and opened.code_wished)
+    spec = with_code(read_spec(paths), wished)
     schema = _schema(home, paths, spec, opened)
     device = opened.device if opened else device_kind()
     if opened is not None:
@@ -96,7 +101,7 @@ def load(home: Path, name: str, wishes: Wishes) -> Setup:
         profile = wishes.profile or ("full" if device == "cuda" else "cpu")
         text = read_text(instruction_path(home, spec))
         contract, seed = _compile(home, paths, spec, schema, profile, wishes)
-    return Setup(name, paths, home, spec, contract, text, schema, profile, device, seed, wishes.origin)
+    return Setup(name, paths, home, spec, contract, text, schema, profile, device, seed, wishes.origin, wished)
 
 
 def _compile(
@@ -105,7 +110,7 @@ def _compile(
     path = instruction_path(home, spec)
     draft, config = read_instruction(read_text(path), shown(path, home)), read_config(home, paths)
     system = read_schema(schema, spec.system)
-    contract = compile_contract(paths.source.name, draft, system, spec, config, profile)
+    contract = compile_contract(paths.source.name, draft, system, spec, config, profile, read_patches(paths, spec))
     start = contract.start
     if wishes.origin:
         start = _start_from(home, wishes, contract)
@@ -178,6 +183,18 @@ def read_spec(paths: Paths) -> Exploration:
     return read_exploration(yaml_edit.load(read_text(paths.exploration_yaml), source), source)
 
 
+def with_code(spec: Exploration, wished: bool) -> Exploration:
+    """Return the settings with code edits on when the command line asked for them at the opening."""
+    return spec.model_copy(update={"code": "on"}) if wished else spec
+
+
+def read_patches(paths: Paths, spec: Exploration) -> dict[str, str]:
+    """Return the prepared patches by file name; none while code edits are off."""
+    if spec.code == "off":
+        return {}
+    return {path.name: read_text(path) for path in sorted(paths.patches.glob("*.patch"))}
+
+
 def _schema(home: Path, paths: Paths, spec: Exploration, opened: Opened | None) -> dict[str, Any]:
     """Return the schema in force: of the user's own trainer, of the exported code, or of this checkout."""
     if spec.command is not None:
@@ -216,6 +233,11 @@ def _must_fit(paths: Paths, opened: Opened, wishes: Wishes) -> None:
                 f"{name}={wanted} does not fit: {paths.out} was opened with {name}={found}. "
                 "Use FRESH=1 to set it aside and start again, or ROOT=another/folder"
             )
+    if wishes.code and sealed_contract(paths).code == "off":
+        raise UserError(
+            f"CODE=1 does not fit: {paths.out} was opened with code edits off. Write `code: on` into "
+            f"{paths.exploration_yaml} (the next turn takes it up), or use FRESH=1"
+        )
     if wishes.origin:
         raise UserError(f"FROM={wishes.origin} starts an exploration, and {paths.out} has one: use FRESH=1 or ROOT=")
 
@@ -271,7 +293,9 @@ def lint(home: Path, name: str | None, file: Path | None) -> Any:
     opened = opened_of(paths)
     if opened is None or not report.ok:
         return report
-    contract = compile_contract(paths.source.name, draft, schema, spec, config, opened.profile)
+    spec = with_code(spec, opened.code_wished)
+    patches = read_patches(paths, spec)
+    contract = compile_contract(paths.source.name, draft, schema, spec, config, opened.profile, patches)
     told = _difference(sealed_contract(paths), contract)
     return report.model_copy(update={"text": f"{report.text}\n\n{told}"})
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
 import shutil
-import stat
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,18 @@ from orchestrator.core.records import Config, sha_of
 from orchestrator.core.state import Iteration, State
 from orchestrator.engine.context import Adapters, Setup
 from orchestrator.engine.devices import device_files
+from orchestrator.launch.folder import open_file
 from orchestrator.paths import DataPaths, RunPaths
 from orchestrator.ports import LaunchSpec, Limits, Sandbox, Step
 from orchestrator.store import atomic
+from orchestrator.vcs import git
 
 COPIED_FROM_EARLIER = ("checkpoint.pt", "checkpoint.json", "progress.jsonl")
 """`checkpoint.json` is for trainers of one's own that keep theirs as text."""
 CHECKPOINT_LIMIT = 4 * 2**30
+MOMENT = re.compile(r"\d{1,12}_\d{1,12}\.npz")
+MOMENTS_MAX = 1000
+"""Estimates that are carried over, by name: their folder is the training's, it may hold any number of files."""
 
 
 def regime_sha(setup: Setup, config: Config) -> str:
@@ -74,27 +80,54 @@ def build(setup: Setup, adapters: Adapters, state: State, it: Iteration, attempt
     config = state.config_of(it.proposal)
     data = setup.paths.regime(regime_sha(setup, config))
     run.out.mkdir(parents=True, exist_ok=True)
-    order = {
-        "contract": 1,
-        "exploration": setup.name,
-        "iteration": it.proposal.iteration,
-        "attempt": attempt,
-        "system": setup.contract.system,
-        "profile": setup.profile,
-        "device": setup.device,
-        "threads": adapters.threads,
-        "identity": identity(setup, config, data, it.proposal.code),
-        "config": {k: v for k, v in config.items() if k != "claude"} if setup.spec.command else child_config(config),
-        "data": {"train": str(data.train), "inputs": str(data.inputs)},
-    }
-    atomic.write_text(run.run_yaml, seal(order))
+    _write_order(setup, adapters, config, it.proposal.code, run, (it.proposal.iteration, attempt))
     if setup.spec.command:
         steps: tuple[Step, ...] = (_own_command(setup, adapters, run, data, device),)
     else:
         assert state.opened is not None
-        steps = _steps(setup, adapters, (it.proposal.code, state.opened.code), run, data, device)
+        codes = (it.proposal.code, state.opened.code)
+        for code in codes:
+            git.export_code(setup.paths.out, code, setup.paths.code / code)
+        steps = _steps(setup, adapters, codes, run, data, device)
     holds = (adapters.holds[device],) if device in adapters.holds else ()
     return LaunchSpec(steps=steps, limits=Limits(**setup.spec.limits.model_dump()), holds=holds)
+
+
+def _write_order(
+    setup: Setup, adapters: Adapters, config: Config, code: str, run: RunPaths, number: tuple[int, int]
+) -> None:
+    """Write a sealed run.yaml; `number` is (iteration, attempt)."""
+    data = setup.paths.regime(regime_sha(setup, config))
+    order = {
+        "contract": 1,
+        "exploration": setup.name,
+        "iteration": number[0],
+        "attempt": number[1],
+        "system": setup.contract.system,
+        "profile": setup.profile,
+        "device": setup.device,
+        "threads": adapters.threads,
+        "identity": identity(setup, config, data, code),
+        "config": {k: v for k, v in config.items() if k != "claude"} if setup.spec.command else child_config(config),
+        "data": {"train": str(data.train), "inputs": str(data.inputs)},
+    }
+    atomic.write_text(run.run_yaml, seal(order))
+
+
+def trial(
+    setup: Setup, adapters: Adapters, codes: tuple[str, str], config: Config, run: RunPaths, limits: Limits
+) -> LaunchSpec:
+    """Make the folder of a trial and return its launch order: `try` and `check` in place of `train` and `score`."""
+    run.out.mkdir(parents=True, exist_ok=True)
+    _write_order(setup, adapters, config, codes[0], run, (0, 1))
+    data, visible = setup.paths.regime(regime_sha(setup, config)), next((g.name for g in adapters.gpus), "")
+    train, score = _steps(setup, adapters, codes, run, data, visible)
+    names = {"train": "try", "score": "check"}
+    steps = tuple(
+        step.model_copy(update={"name": names[step.name], "argv": tuple(names.get(word, word) for word in step.argv)})
+        for step in (train, score)
+    )
+    return LaunchSpec(steps=steps, limits=limits)
 
 
 def environment(home: Path, code: Path, adapters: Adapters, visible: str = "") -> dict[str, str]:
@@ -164,23 +197,30 @@ def carry_over(old: RunPaths, new: RunPaths) -> bool:
     Only regular files below a size, opened without following links; a missing one is left out.
     """
     new.out.mkdir(parents=True, exist_ok=True)
-    found = any([_copy(old.out / name, new.out / name) for name in COPIED_FROM_EARLIER])
+    found = any([copy_regular(old.out / name, new.out / name) for name in COPIED_FROM_EARLIER])
     estimates = old.out / "estimates"
-    if estimates.is_dir() and not estimates.is_symlink():
-        (new.out / "estimates").mkdir(exist_ok=True)
-        for path in sorted(estimates.glob("*.npz")):
-            _copy(path, new.out / "estimates" / path.name)
+    (new.out / "estimates").mkdir(exist_ok=True)
+    for name in _moments(estimates):
+        copy_regular(estimates / name, new.out / "estimates" / name)
     return found
 
 
-def _copy(source: Path, target: Path) -> bool:
+def _moments(folder: Path) -> list[str]:
     try:
-        descriptor = os.open(source, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        names = [] if folder.is_symlink() else os.listdir(folder)
     except OSError:
-        return False
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_size > CHECKPOINT_LIMIT:
+        return []
+    return sorted(filter(MOMENT.fullmatch, names))[:MOMENTS_MAX]
+
+
+def copy_regular(source: Path, target: Path) -> bool:
+    """Copy a file that a training wrote; return whether it was one: regular, reached by no link, not too large."""
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(open_file(source))
+        except OSError:
+            return False
+        if os.fstat(file.fileno()).st_size > CHECKPOINT_LIMIT:
             return False
         temporary = target.with_name(f".{target.name}.tmp")
         with open(temporary, "wb") as copy:

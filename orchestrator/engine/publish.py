@@ -17,7 +17,7 @@ from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
 
-from orchestrator.core import tree
+from orchestrator.core import lineage, tree
 from orchestrator.core.configs import idea_sha
 from orchestrator.core.events import Body, Human
 from orchestrator.core.state import Node, State
@@ -137,6 +137,11 @@ def best_yaml(state: State, node: Node) -> str:
         f"# node {node.id}{where}: {name} {summary.mean:.4f} (n={summary.n}{error}); "
         f"config sha {idea_sha(node.config)[:12]}\n"
     )
+    exploration = state.opened.exploration if state.opened is not None else ""
     ends = [state.iterations[i].final for i in node.iterations]
     marks = dict.fromkeys(mark for end in ends if end is not None for mark in end.marks)
-    return head + "".join(f"# marked: {mark}\n" for mark in marks) + yaml_edit.dump(node.config)
+    edited = lineage.code_commit(state, node.id)
+    how = f"make adopt EXP={exploration} NODE={node.id} prints the patch"
+    code = f"# its code was edited: commit {(edited or '')[:10]}; {how}\n"
+    said = "".join(f"# marked: {mark}\n" for mark in marks) + (code if edited else "")
+    return head + said + yaml_edit.dump(node.config)

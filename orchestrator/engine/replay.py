@@ -24,9 +24,10 @@ from orchestrator.engine.context import Setup
 from orchestrator.engine.office import Shelf
 from orchestrator.engine.reading import Library
 from orchestrator.engine.transcripts import Transcripts
+from orchestrator.engine.workbench import Workbench
 from orchestrator.errors import NeedsPersonError
 from orchestrator.llm.recorded import RecordedModel
-from orchestrator.ports import Exchange
+from orchestrator.ports import CodeOffice, Exchange
 from orchestrator.scientist.claude import ClaudeScientist
 from orchestrator.scientist.claude.calls import TurnSpentError
 from orchestrator.scientist.claude.scientist import NO_TURN, NOT_ASKED
@@ -49,9 +50,9 @@ class Replayed(Record):
 class _Office(Shelf):
     """The office of one replayed turn: a journal in memory over the prefix, files and plots of the recorded runs."""
 
-    def __init__(self, library: Library, state: State) -> None:
+    def __init__(self, library: Library, state: State, code: CodeOffice | None) -> None:
         super().__init__(lambda: library)
-        self._state = state
+        self._state, self.code = state, code
         self.refusals: list[str] = []
 
     def record(self, body: Body) -> None:
@@ -106,6 +107,7 @@ def replay(setup: Setup, events: list[Event], say: Callable[[str], None]) -> Rep
     """
     past = _Past(events)
     whole = _Past(events).at(len(events))
+    code = Workbench(setup.paths, lambda: whole, None) if setup.contract.command is None else None
     asked_about: dict[int, list[Call]] = {}
     for call in whole.calls.values():
         asked_about.setdefault(call.reserved.turn, []).append(call)
@@ -115,11 +117,11 @@ def replay(setup: Setup, events: list[Event], say: Callable[[str], None]) -> Rep
         calls = asked_about.get(turn.turn, [])
         begun = max((c.reserved.based_on for c in calls), default=turn.based_on)
         if _unasked(turn, begun if calls else None):
-            _same(turn, _made_without(setup, past.at(turn.based_on), turn))
+            _same(turn, _made_without(setup, past.at(turn.based_on), turn, code))
             continue
         refused = [r.reason for r in whole.refusals if r.turn == turn.turn and r.scientist == ClaudeScientist.name]
         calls = [c for c in calls if c.reserved.based_on == begun]
-        replies += _converse(setup, past.at(begun), turn, calls, refused)
+        replies += _converse(setup, past.at(begun), turn, calls, refused, code)
         asked += bool(calls)
         say(f"turn {turn.turn}: the same prompts and the same turn")
     return Replayed(turns=len(turns), asked=asked, replies=replies)
@@ -132,21 +134,26 @@ def _unasked(turn: Turn, begun: int | None) -> bool:
     return turn.based_on != begun  # what a conversation makes is based on what it began with
 
 
-def _made_without(setup: Setup, state: State, turn: Turn) -> Turn:
+def _made_without(setup: Setup, state: State, turn: Turn, code: CodeOffice | None) -> Turn:
     """Return a turn for which no model was asked, made again."""
     n = turn.asked or len(turn.proposals)
     if turn.scientist == OfflineScientist.name:
-        return OfflineScientist().propose(state, n).model_copy(update={"instead": turn.instead})
+        offline = OfflineScientist()
+        if not turn.instead:  # in another's place it edits no code
+            offline.attach(_Office(Library(setup), state, code))
+        return offline.propose(state, n).model_copy(update={"instead": turn.instead})
     scientist = ClaudeScientist(RecordedModel([]), ModelSettings(prices=FREE), NO_LIMIT)
-    scientist.attach(_Office(Library(setup), State(setup.contract)))
+    scientist.attach(_Office(Library(setup), State(setup.contract), code))
     return scientist.propose(state, n)
 
 
-def _converse(setup: Setup, state: State, turn: Turn, calls: list[Call], refused: list[str]) -> int:
+def _converse(
+    setup: Setup, state: State, turn: Turn, calls: list[Call], refused: list[str], code: CodeOffice | None
+) -> int:
     """Replay one conversation; return how many replies it had."""
     exchanges = _recorded(setup, calls)
     asked = calls[0].reserved.asked if calls else turn.asked or len(turn.proposals)
-    office = _Office(Library(setup), state)
+    office = _Office(Library(setup), state, code)
     settings = _settings(exchanges[-1][0]) if exchanges else ModelSettings(prices=FREE)
     scientist = ClaudeScientist(_Played(exchanges, turn.instead), settings, NO_LIMIT)
     scientist.attach(office)

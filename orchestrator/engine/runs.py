@@ -15,6 +15,7 @@ from orchestrator.core.records import Config
 from orchestrator.core.state import Attempt, Iteration
 from orchestrator.engine import evaluate, orders, placing, regimes
 from orchestrator.engine.board import Board
+from orchestrator.engine.trial import crash_text
 from orchestrator.errors import EXIT_NEEDS_PERSON, NeedsPersonError
 from orchestrator.launch import folder
 from orchestrator.ports import LaunchSpec, Limits
@@ -52,6 +53,8 @@ class Runs:
             return
         record = launcher.exit_record(run.root) if where == "ended" else None
         verdict = evaluate.judge(board.setup, run, record)
+        if verdict.outcome == "crashed" and board.setup.contract.command is None:
+            verdict.traceback = crash_text(board.setup, it.proposal.code, run)
         lost = verdict.outcome == "killed" and (
             key in self._cancelled or (earlier and verdict.cause in ("vanished", "cancelled"))
         )
@@ -72,6 +75,7 @@ class Runs:
                 outcome=verdict.outcome,
                 sentence=verdict.sentence,
                 cause=verdict.cause,
+                traceback=verdict.traceback,
                 lost=lost,
                 metrics=verdict.metrics,
                 keys_idle=verdict.keys_idle,
@@ -108,7 +112,7 @@ class Runs:
             if it.in_flight or sum(1 for _ in board.flying()) >= board.adapters.slots:
                 continue
             try:
-                self.regime(board.state.config_of(it.proposal), it.block, it.proposal.code)
+                self.regime(board.state.config_of(it.proposal), it.block)
             except NeedsPersonError as error:
                 if it.proposal.simulation_seed == board.state.draw(it.block):
                     return self.alarm("preflight", str(error))
@@ -140,6 +144,7 @@ class Runs:
                 slot=slot,
                 device=device,
                 beside=placing.beside(board.state, device),
+                sandbox=board.adapters.sandbox,
             )
         )
         self._submitted[iteration, number] = time.monotonic()
@@ -169,8 +174,10 @@ class Runs:
 
     # Data
 
-    def regime(self, config: Config, block: int, code: str | None = None) -> None:
+    def regime(self, config: Config, block: int) -> None:
         """Have the data that a config trains on; a regime that was not ready before becomes an event.
+
+        Data are made by the code at opening, whatever node they are for: preparing sees the truth and is trusted.
 
         Raises:
             NeedsPersonError: the data are not fit to be explored.
@@ -187,8 +194,7 @@ class Runs:
             told = f"{name}, simulation seed {seed}" if name else f"simulation seed {seed}"
             board.observer.say(f"{told}: generating data, then measuring oracle, null and ceiling")
         assert board.state.opened is not None
-        tree = code or board.state.opened.code
-        found = regimes.ready(board.setup, board.adapters, config, tree, self._pause, name)
+        found = regimes.ready(board.setup, board.adapters, config, board.state.opened.code, self._pause, name)
         if not known:
             board.append(found)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from orchestrator.core import ledger, tree
 from orchestrator.core.events import Event, LlmReserved, RunReserved, Session
 from orchestrator.core.state import Node, State, fold
+from orchestrator.engine.orders import copy_regular
 from orchestrator.engine.publish import best_yaml
 from orchestrator.engine.sealing import set_aside, state_of
 from orchestrator.errors import UserError
@@ -65,11 +66,7 @@ def best_run(paths: Paths, state: State, node: Node) -> RunPaths:
 
 def _copy_best(run: RunPaths, folder: Path) -> None:
     for name in KEPT_FILES:
-        source = run.out / name
-        if source.is_file() and not source.is_symlink():
-            temporary = folder / f".{name}.tmp"
-            shutil.copyfile(source, temporary, follow_symlinks=False)
-            os.replace(temporary, folder / name)
+        copy_regular(run.out / name, folder / name)
 
 
 def start_again(paths: Paths, block: int, launcher: Launcher) -> tuple[Path, int]:

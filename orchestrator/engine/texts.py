@@ -35,6 +35,16 @@ def clean(data: bytes) -> str:
     return "".join(c for c in text if c in "\n\t" or unicodedata.category(c)[0] != "C")
 
 
+def one_line(text: str, limit: int = LINE) -> str:
+    """Return a foreign text as one printable line of at most `limit` characters.
+
+    What would move a terminal's cursor, begin a line in a log or a prompt, or break the journal (half of a pair of
+    UTF-16) becomes a space.
+    """
+    shown = "".join(c if c.isprintable() else " " for c in _ANSI.sub("", text[: 4 * limit]))
+    return " ".join(shown.split())[:limit]
+
+
 def excerpt(text: str, name: str, number: int = 1) -> str:
     """Return a part of a text (1-based), with a line that says what is left out.
 

@@ -7,6 +7,7 @@ before anything is refused.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +17,12 @@ from orchestrator.core.contract import Contract
 from orchestrator.core.exploration import Exploration
 from orchestrator.core.schema import SystemSchema
 from orchestrator.errors import InstructionError
-from orchestrator.formats import diagnoses, judging, key_rules, practice, spread, systems, wishes
+from orchestrator.formats import code_permission, diagnoses, judging, key_rules, practice, spread, systems, wishes
 from orchestrator.formats.draft import InstructionDraft, Problem
 from orchestrator.formats.work import Work
 from orchestrator.formats.yaml_edit import Document
+
+NO_PATCHES: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -36,19 +39,31 @@ class Compiled:
 
 
 def compile_contract(
-    name: str, draft: InstructionDraft, schema: SystemSchema, spec: Exploration, config: Document, profile: str
+    name: str,
+    draft: InstructionDraft,
+    schema: SystemSchema,
+    spec: Exploration,
+    config: Document,
+    profile: str,
+    patches: Mapping[str, str] = NO_PATCHES,
 ) -> Contract:
     """Return the contract of exploration `name`; raises InstructionError with every problem on its own line."""
-    compiled = compile_all(name, draft, schema, spec, config, profile)
+    compiled = compile_all(name, draft, schema, spec, config, profile, patches)
     if compiled.contract is None:
         raise InstructionError("\n".join(f"{p.where}: {p.text}" for p in compiled.stops))
     return compiled.contract
 
 
 def compile_all(
-    name: str, draft: InstructionDraft, schema: SystemSchema, spec: Exploration, config: Document, profile: str
+    name: str,
+    draft: InstructionDraft,
+    schema: SystemSchema,
+    spec: Exploration,
+    config: Document,
+    profile: str,
+    patches: Mapping[str, str] = NO_PATCHES,
 ) -> Compiled:
-    """Return the contract, or None, with every problem and warning."""
+    """Return the contract, or None, with every problem and warning. `patches`: file name -> text."""
     work = Work(draft, schema, spec, config, profile)
     work.unsettled()
     base = systems.base_config(work)
@@ -74,7 +89,8 @@ def compile_all(
         "compare": systems.compare(work, regimes),
         "user_instructions": wishes.user_instructions(work, start, regimes),
         "strategies": practice.strategies(work),
-        "scopes": practice.scopes(work),
+        "scopes": practice.scopes(work) or code_permission.default_scopes(work),
+        **code_permission.settings(work, patches),
         "figures": practice.figures(work),
     }
     problems = tuple(dict.fromkeys(work.problems))

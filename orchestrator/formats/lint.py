@@ -115,6 +115,7 @@ def _practice(contract: Contract) -> Iterator[str]:
     if contract.diagnosis:
         yield f"Diagnosis ({len(contract.diagnosis)}), the first that holds"
     yield from (f"  {_conditions(d.conditions)}: {d.diagnosis}  [{d.source}]" for d in contract.diagnosis)
+    yield f"Code edits: {contract.code}" + (f", {len(contract.patches)} prepared patch(es)" if contract.patches else "")
     if contract.scopes:
         yield f"Code that may be edited ({len(contract.scopes)})"
     for scope in contract.scopes:

@@ -120,6 +120,8 @@ def become(step: Json, guard: int, output: int) -> NoReturn:
             os.dup2(source, target)
         os.closerange(3, OPEN_MAX)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if step.get("sandbox") and step.get("file_bytes"):
+            resource.setrlimit(resource.RLIMIT_FSIZE, (step["file_bytes"],) * 2)
         with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
             file.write("500")  # short of memory, the kernel takes the training before its supervisor
         os.chdir(step["cwd"])

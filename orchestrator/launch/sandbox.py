@@ -7,7 +7,9 @@ Everyone else calls `best_level`. Levels:
   tree holds the system's libraries, the step's own interpreter, `read_only` and `writable`; nothing else exists.
 - `landlock` (Linux, no program needed): files outside of the same lists cannot be opened, made, renamed or removed;
   no TCP (kernel ABI 4); no signals and no abstract sockets to the outside (ABI 6); no ptrace of outside processes,
-  which covers their environment and memory; no capability.
+  which covers their environment and memory; no capability. On x86-64 and ARM64 a list of system calls beside it, which
+  Landlock does not see: no socket of any kind (with devices: none but local ones, which CUDA needs), no System V or
+  POSIX queue or shared segment, no keyring, no io_uring; changes of mode, owner and times do nothing.
 - `none`: nothing but the clean environment, the limits and the process handling of the supervisor.
 
 A level that does not work raises; it is never replaced by a weaker one silently.
@@ -15,10 +17,9 @@ A level that does not work raises; it is never replaced by a weaker one silently
 What is NOT stopped, at any level: errors in the kernel and in GPU drivers; use of CPU, memory and GPU; time and size
 side channels; anything in the given files themselves, and in the folders of the interpreter, which are readable whole.
 
-At `landlock` in addition: UDP and raw sockets; sockets by path name (a reachable docker.sock is a way out); seeing that
-files exist, their sizes, and changing mode, owner, times or attributes of files that the user owns; the list of
-processes and their command lines; System V and POSIX shared memory by descriptor; before ABI 3 truncation, before 5
-device ioctls. It has no private `/tmp` and no `/dev/shm`: set TMPDIR below a writable path (workers that share memory
+At `landlock` in addition: seeing that files exist and their sizes; the list of processes and their command lines; with
+devices, sockets by path name (a reachable docker.sock is a way out); before ABI 3 truncation, before 5 device ioctls;
+on other processors all that the list of system calls stops. It has no private `/tmp` and no `/dev/shm`: set TMPDIR below a writable path (workers that share memory
 through `/dev/shm` do not work). A read-only path inside a writable one is refused, because Landlock can only widen.
 """
 
@@ -28,6 +29,7 @@ import ctypes
 import functools
 import os
 import platform
+import struct
 import subprocess
 import sys
 from typing import Any, Literal
@@ -91,7 +93,10 @@ def why_not(level: Level) -> str | None:
     if level == "none":
         return None
     if level == "landlock":
-        return None if landlock_abi() >= 1 else "the kernel has no Landlock"
+        if landlock_abi() < 1:
+            return "the kernel has no Landlock"
+        filtered = platform.machine() not in CALLS or ctypes.CDLL(None).prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0
+        return None if filtered else "the kernel has no seccomp"
     try:
         command = bwrap_command(["/bin/true"], "/", {}, {"read_only": [], "writable": [], "devices": []})
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=20)
@@ -189,6 +194,7 @@ def bwrap_command(argv: list[str], cwd: str, env: dict[str, str], sandbox: Json)
     binds += [(os.path.abspath(path), "--bind") for path in sandbox["writable"]]
     for path, option in sorted(binds, key=lambda bind: bind[0].count("/")):  # a folder before what lies in it
         command += [option, path, path]
+    command += ["--remount-ro", "/"]  # else what is written beside the given folders succeeds, and is lost
     return [*command, "--chdir", cwd, "--", *argv]
 
 
@@ -265,6 +271,7 @@ def confine(argv: list[str], sandbox: Json, search: str | None = None) -> None:
     drop_capabilities()
     _syscall(RESTRICT_SELF, ctypes.c_int(rules), ctypes.c_uint32(0))
     os.close(rules)
+    forbid_calls(local_sockets=bool(devices))
 
 
 def drop_capabilities() -> None:
@@ -280,6 +287,73 @@ def drop_capabilities() -> None:
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     if libc.capset(header, (ctypes.c_uint32 * 6)()) != 0:
         raise SandboxError("the capabilities of this process could not be dropped")
+
+
+# --- system calls that Landlock does not see --------------------------------------------------------------------------
+
+PR_GET_SECCOMP, PR_SET_SECCOMP, FILTER = 21, 22, 2
+PERMISSION, NO_CALL = 1, 38
+"""EPERM, ENOSYS."""
+NOTHING = 0
+"""The call answers that it was done, and does nothing: programs set modes and times of what they copy."""
+CALLS: dict[str, tuple[int, int, dict[int, tuple[int, ...]]]] = {
+    "x86_64": (0xC000003E, 41, {
+        NOTHING: (90, 91, 92, 93, 94, 260, 268, 452, 132, 235, 261, 280),
+        NO_CALL: (425, 426, 427),
+        PERMISSION: (29, 30, 31, 64, 65, 66, 220, 68, 69, 70, 71, 240, 241, 248, 249, 250, 188, 189, 190, 197, 198, 199,
+                     463, 466, 101, 310, 311, 438, 165, 166, 272, 308, 298, 321, 323),
+    }),
+    "aarch64": (0xC00000B7, 198, {
+        NOTHING: (52, 53, 54, 55, 452, 88),
+        NO_CALL: (425, 426, 427),
+        PERMISSION: (190, 191, 192, 193, 194, 195, 196, 186, 187, 188, 189, 180, 181, 217, 218, 219, 5, 6, 7, 14, 15,
+                     16, 463, 466, 117, 270, 271, 438, 40, 39, 97, 268, 241, 280, 282),
+    }),
+}  # fmt: skip
+"""Processor -> its audit number, the number of `socket`, and answer -> numbers of calls: mode, owner and times; io_uring
+(it makes sockets past `socket`); System V segments, semaphores and queues, POSIX queues, keys, attributes, ptrace and
+memory of others, mounts and namespaces, perf, bpf, userfaultfd."""
+
+
+class Program(ctypes.Structure):
+    """struct sock_fprog."""
+
+    _fields_ = (("length", ctypes.c_ushort), ("code", ctypes.c_char_p))
+
+
+def forbid_calls(*, local_sockets: bool) -> None:
+    """Refuse the calls of `CALLS` and sockets to this process and all it will start, for ever. Raises SandboxError.
+
+    Does nothing on processors whose numbers are not listed.
+    """
+    if platform.machine() not in CALLS:
+        return
+    code = filter_program(platform.machine(), local_sockets)
+    program = Program(len(code) // 8, code)
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_SECCOMP, FILTER, ctypes.byref(program), 0, 0) != 0:
+        raise SandboxError(f"the filter of system calls was refused: {os.strerror(ctypes.get_errno())}")
+
+
+def filter_program(machine: str, local_sockets: bool) -> bytes:
+    """Return the filter as the kernel's classic BPF: a chain of `if number == n: answer`."""
+    audit, socket, answers = CALLS[machine]
+    load, equal, at_least, answer, allow, refuse = 0x20, 0x15, 0x35, 0x06, 0x7FFF0000, 0x00050000
+    lines: list[tuple[int, int, int, int]] = [
+        (load, 0, 0, 4),  # seccomp_data.arch: another one has other numbers
+        (equal, 1, 0, audit),
+        (answer, 0, 0, refuse | NO_CALL),
+        (load, 0, 0, 0),  # seccomp_data.nr
+    ]
+    if machine == "x86_64":  # the x32 numbers of the same calls
+        lines += [(at_least, 0, 1, 0x40000000), (answer, 0, 0, refuse | NO_CALL)]
+    for code, numbers in answers.items():
+        for number in numbers:
+            lines += [(equal, 0, 1, number), (answer, 0, 0, refuse | code)]
+    if local_sockets:
+        lines += [(equal, 0, 3, socket), (load, 0, 0, 16), (equal, 1, 0, 1), (answer, 0, 0, refuse | PERMISSION)]
+    else:
+        lines += [(equal, 0, 1, socket), (answer, 0, 0, refuse | PERMISSION)]
+    return b"".join(struct.pack("=HBBI", *line) for line in [*lines, (answer, 0, 0, allow)])
 
 
 def _allow(rules: int, path: str, rights: int) -> None:

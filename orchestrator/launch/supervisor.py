@@ -22,11 +22,13 @@ child of a killed guard.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
 import select
 import signal
+import stat
 import sys
 import time
 from types import FrameType
@@ -45,6 +47,8 @@ LOCK_PATIENCE_S = 2.0
 """How long a lock is waited for that is held while nothing is claimed: a stranger may be probing it."""
 DRAIN_S = 1.0
 """How long output is awaited after the end of a step (a descriptor may have been passed to a stranger)."""
+ENTRY_BYTES = 512
+"""What a file counts at least in the size of `out/`: empty files are not free, and a walk over millions takes long."""
 CLOSING_BYTES = 256
 """Kept free at the end of stdout.log for the line that says why it ends."""
 EXIT_WORDS = {
@@ -127,26 +131,45 @@ class Watched:
                 self.progress_size, self.grown_at = size, now
         return now - self.grown_at
 
+    def too_big(self) -> bool:
+        """Return whether `out/` holds more than it may."""
+        limit = int(self.limits["folder_bytes"])
+        return folder_bytes(self.out, limit) > limit
+
     def folder_too_big(self, now: float) -> bool:
         """Measure `out/` now and then (at most a twentieth of the time goes into it); return whether it is over."""
         if now < self.folder_due:
             return False
-        over = folder_bytes(self.out) > int(self.limits["folder_bytes"])
+        over = self.too_big()
         spent = time.monotonic() - now
         self.folder_due = now + min(60.0, max(1.0, 20 * spent))
         return over
 
 
-def folder_bytes(folder: str) -> int:
-    """Return the disk space taken below `folder`, links not followed."""
-    total, todo = 0, [folder]
-    while todo:
-        with contextlib.suppress(OSError), os.scandir(todo.pop()) as entries:
-            for entry in entries:
-                with contextlib.suppress(OSError):
-                    total += entry.stat(follow_symlinks=False).st_blocks * 512
-                    if entry.is_dir(follow_symlinks=False):
+def folder_bytes(folder: str, enough: float = float("inf")) -> float:
+    """Return what `folder` holds, links not followed, counted until it is more than `enough`.
+
+    An entry counts with its length or its space on disk, whichever is more (holes become bytes when they are copied),
+    and with `ENTRY_BYTES`. A folder that its owner cannot look into counts as infinitely large: its path is too long,
+    or it was closed.
+    """
+    total, todo = 0.0, [folder]
+    while todo and total <= enough:
+        try:
+            with os.scandir(todo.pop()) as entries:
+                for entry in entries:
+                    try:
+                        status = entry.stat(follow_symlinks=False)
+                    except FileNotFoundError:
+                        continue
+                    total += ENTRY_BYTES + max(status.st_blocks * 512, status.st_size)
+                    if stat.S_ISDIR(status.st_mode):
                         todo.append(entry.path)
+                    if total > enough:
+                        break
+        except OSError as error:
+            if error.errno in (errno.ENAMETOOLONG, errno.EACCES):
+                return float("inf")
     return total
 
 
@@ -161,7 +184,7 @@ class Run:
         self.watched = Watched(run_dir, self.limits)
         self.reason: str | None = None
         self.why = ""
-        self.forced = False
+        self.forced = self.late = False
         self.seconds: dict[str, float] = {}
 
     def execute(self) -> Json:
@@ -175,6 +198,9 @@ class Run:
             self.log(f"step {name}: {json.dumps(step['argv'])}")
             code = self._step(step)
             self.seconds[name] = round(time.monotonic() - begun, 3)
+            if self.reason is None and step.get("sandbox") and self.watched.too_big():  # in the end, between two looks
+                self.reason, self.late = "output", True
+                self.why = self._over()
             self.log(f"step {name}: code {code} after {self.seconds[name]} s")
         self.watched.close(self.why or None)
         return exit_record(name, code, self.reason, self.seconds, self._sentence(name, code))
@@ -182,6 +208,8 @@ class Run:
     def _sentence(self, name: str, code: int | None) -> str:
         if code is None:
             return f"{name} never started: {self.why}"
+        if self.late:
+            return f"{name} ended with code {code} after {self.seconds[name]:.1f} s and was not accepted: {self.why}"
         if self.reason:
             how = "it had to be killed" if self.forced else f"it ended with code {code} when asked to"
             return f"{name} was stopped after {self.seconds[name]:.1f} s: {self.why}; {how}"
@@ -208,9 +236,12 @@ class Run:
             self.reason = "silence"
             self.why = f"no new byte in out/progress.jsonl or stdout.log for {limits['silence_s']:g} s"
         elif self.watched.folder_too_big(now):
-            self.reason, self.why = "output", f"its folder out/ holds more than {limits['folder_bytes']} bytes"
+            self.reason, self.why = "output", self._over()
         if self.reason is not None:
             self.log(f"stopping: {self.reason}: {self.why}")
+
+    def _over(self) -> str:
+        return f"its folder out/ holds more than {self.limits['folder_bytes']} bytes"
 
     def _wait_s(self, now: float, kill_at: float | None) -> float:
         """Return how long nothing can become due."""
@@ -225,7 +256,7 @@ class Run:
 
     def _step(self, step: Json) -> int:
         """Run one step under its guard; return its exit code, negative for a signal."""
-        pid, orders, reports, output = guard.start(step)
+        pid, orders, reports, output = guard.start(step | {"file_bytes": int(self.limits["folder_bytes"])})
         self.watched.grown_at = time.monotonic()
         kill_at: float | None = None
         sent = b""

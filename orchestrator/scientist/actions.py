@@ -1,7 +1,7 @@
 """What the offline scientist does when a row of the strategy table holds.
 
 Each action yields drafts in the order of preference; the first that the contract accepts is proposed, else the next
-trigger is taken, at last the default. Strategies about code have no action here: this scientist writes none. The
+trigger is taken, at last the default. Strategies about code: `scientist.patches`. The
 strategies about seeds are runs at stated seeds: another training seed measures noise, another simulation seed is
 another draw, whose runs are shown but do not enter the node's mean.
 """

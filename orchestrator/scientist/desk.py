@@ -7,12 +7,26 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from orchestrator.core import configs, mutation, slots, tree
+from orchestrator.core import configs, edits, mutation, slots, tree
 from orchestrator.core.contract import KeyRule, UserInstruction
 from orchestrator.core.records import Change, Mutation, Proposal, Record, Role
 from orchestrator.core.scene import Scene
 from orchestrator.core.state import Node, State
 from orchestrator.errors import RefusedError
+from orchestrator.ports import CodeOffice
+from orchestrator.scientist import code_step
+
+
+class CodeDraft(Record):
+    """A code edit in the making."""
+
+    texts: dict[str, str]
+    """Path -> whole new text of each changed file."""
+    change: str
+    """What it changes, one line."""
+    repairs: int | None = None
+    combines: tuple[int, ...] = ()
+    patch: str = ""
 
 
 class Draft(Record):
@@ -27,6 +41,8 @@ class Draft(Record):
     """Of another run; null is the block's draw."""
     second: int | None = None
     """Second parent of a recombination."""
+    code: CodeDraft | None = None
+    """An edit of the node's code, in place of changes."""
     rule: str
     """Why this parent."""
     hypothesis: str
@@ -49,6 +65,8 @@ class Desk:
     slot: int = 0
     filler: bool = False
     """Whether the proposal is beyond the block's length, for a slot that would stand idle."""
+    office: CodeOffice | None = field(default=None, compare=False)
+    """Null where no code can be edited."""
 
     @property
     def block(self) -> int:
@@ -83,8 +101,8 @@ class Desk:
         return [*(it.proposal for it in self.scene.iterations), *self.pending]
 
     @cached_property
-    def _taken(self) -> set[str]:
-        return {n.config_sha for n in self.state.nodes.values()} | {p.config_sha for p in self.pending}
+    def _taken(self) -> set[tuple[str, str]]:
+        return {n.idea for n in self.state.nodes.values()} | {(p.config_sha, p.code) for p in self.pending}
 
     # Keys
 
@@ -129,7 +147,7 @@ class Desk:
         base = fields.get("base")
         defaults: dict[str, object] = {
             "iteration": self.iteration,
-            "code": self.state.nodes[base].code if isinstance(base, int) else self.state.opened.code,
+            "code": self.code_of(base if isinstance(base, int) else None),
             "training_seed": configs.get(start, "training.seed"),
             "simulation_seed": configs.get(start, "simulation.seed") if draw is None else draw,
             "slot": self.slot,
@@ -137,6 +155,11 @@ class Desk:
             "filler": self.filler,
         }
         return Proposal.model_validate(defaults | fields)
+
+    def code_of(self, node: int | None) -> str:
+        """Return the tree sha of a node's code; None is the code at the opening."""
+        assert self.state.opened is not None
+        return self.state.nodes[node].code if node is not None else self.state.opened.code
 
     def build(self, draft: Draft, strategy: str, evidence: str) -> Proposal | None:
         """Return the proposal of a draft, or None when the contract refuses it (a known idea, say)."""
@@ -149,10 +172,12 @@ class Desk:
         """Return the proposal of a draft; raises RefusedError when the contract refuses it."""
         base = draft.node if draft.node is not None else self.carried.id if self.carried else None
         fields: dict[str, object] = {"strategy": strategy, "parent_rule": draft.rule, "hypothesis": draft.hypothesis}
+        if draft.code is not None:
+            return code_step.proposal(self, draft, draft.code, fields | {"evidence": evidence})
         if draft.changes:
             sha = configs.idea_sha(configs.apply(self.state.base_config(base, self.block), draft.changes))
-            if sha in self._taken:
-                raise RefusedError(self._taken_by(sha))
+            if (sha, self.code_of(base)) in self._taken:
+                raise RefusedError(self._taken_by((sha, self.code_of(base))))
             step = Mutation(kind="config", changes=draft.changes, second_parent=draft.second)
             fields |= {"parent": draft.node, "mutation": step, "config_sha": sha}
         else:
@@ -166,8 +191,8 @@ class Desk:
         mutation.check(self.state, proposal, self.pending)
         return proposal
 
-    def _taken_by(self, sha: str) -> str:
-        nodes = [str(n.id) for n in self.state.nodes.values() if n.config_sha == sha]
+    def _taken_by(self, idea: tuple[str, str]) -> str:
+        nodes = [str(n.id) for n in self.state.nodes.values() if n.idea == idea]
         if not nodes:
             return f"iteration {self.iteration} refused: another proposal of this turn has this config; change a key"
         return (
@@ -178,9 +203,17 @@ class Desk:
     # Seeds
 
     def next_training_seed(self, node: Node) -> int:
-        """Return a training seed at which the node's idea was never run."""
+        """Return a training seed at which the node's idea was never run: one that decides a code edit, if there is."""
         used = [self.state.iterations[i].proposal.training_seed for i in self.state.ideas[node.idea]]
-        return max(used + [p.training_seed for p in self.pending if p.config_sha == node.config_sha]) + 1
+        used += [p.training_seed for p in self.pending if (p.config_sha, p.code) == node.idea]
+        wanted = [found.wanted for found in self.undecided if found.wanted and found.wanted[0] == node.id]
+        return next((seed for _, seed in wanted if seed not in used), max(used) + 1)
+
+    @cached_property
+    def undecided(self) -> list[edits.Judged]:
+        """The block's code edits whose difference is within noise so far."""
+        found = (edits.judged(self.state, node) for node in edits.code_nodes(self.state, self.block))
+        return [judged for judged in found if judged.wanted is not None]
 
     def next_draw(self) -> int:
         """Return a simulation seed that was never used, nor tried as a draw."""

@@ -2,7 +2,8 @@
 
 A block begins with its baseline. Then, for each iteration, the first of these that the contract accepts:
 
-1. every `replicate_every` iterations another run of the leader at a new training seed;
+1. every `replicate_every` iterations another run of the leader at a new training seed; then, where code may be edited,
+   the run that decides an edit, and the prepared patch that is due (`scientist.patches`);
 2. the action of the first row of the strategy table that holds (`core.strategy`, `scientist.actions`). A row is
    followed when the two proposals before it (replicates of 1 left out) were plain steps, so that the search for a
    better node goes on in between; rows about safety are always followed. Probes and further runs of the best node, the
@@ -24,14 +25,15 @@ from orchestrator.core.scene import Scene
 from orchestrator.core.state import State
 from orchestrator.core.strategy import Trigger
 from orchestrator.core.strategy_kinds import kind_of
-from orchestrator.ports import Office
-from orchestrator.scientist import learned, policy, roles
+from orchestrator.ports import CodeOffice, Office
+from orchestrator.scientist import learned, patches, policy, roles
 from orchestrator.scientist.actions import ACTIONS, COSTLY
 from orchestrator.scientist.boundary import boundary
 from orchestrator.scientist.desk import Desk
 
 STEPS_BETWEEN = 2
 """Plain steps between two rows that are followed: 2 solved 37 of 40 made-up landscapes in 12 runs, 1 solved 29."""
+_ACTIONS = {**ACTIONS, **patches.ACTIONS}
 FOLLOWING = (None, "exploit-best", "exploit-second")
 """Roles whose steps are counted between rows: the other slots have a plan of their own."""
 COSTLY_SHARE = 3
@@ -44,12 +46,17 @@ class OfflineScientist:
     name = "offline"
     patient = False
 
+    def __init__(self) -> None:
+        self._code: CodeOffice | None = None
+        """Null: no code is edited, in another scientist's place."""
+
     def attach(self, office: Office) -> None:
-        """Need nothing of it."""
+        """Take what lends the code."""
+        self._code = office.code
 
     def propose(self, state: State, n: int) -> Turn:
         """Return what the finished runs show and `n` new proposals (fewer when nothing untried is left)."""
-        proposals = _proposals(state, n) if state.closing is None else []
+        proposals = _proposals(state, n, self._code) if state.closing is None else []
         leader = proposals[0].parent if proposals else _leader_by_ucb(state)
         return Turn(
             turn=len(state.turns) + 1,
@@ -65,7 +72,7 @@ class OfflineScientist:
         )
 
 
-def _proposals(state: State, n: int) -> list[Proposal]:
+def _proposals(state: State, n: int, code: CodeOffice | None) -> list[Proposal]:
     """Return proposals for the free slots: nothing beyond a block is proposed before its runs are final."""
     proposals: list[Proposal] = []
     ending = slots.full(state)
@@ -73,7 +80,8 @@ def _proposals(state: State, n: int) -> list[Proposal]:
     left = 0 if ending else state.first_of(state.block) + state.n_iter_block - state.last_iteration - 1
     for place, slot in enumerate(slots.free(state, n)):
         iteration = state.last_iteration + 1 + place
-        desk = Desk(state, iteration, tuple(proposals), scene=scene, slot=slot, filler=place >= left)
+        filler = place >= left
+        desk = Desk(state, iteration, tuple(proposals), scene=scene, slot=slot, filler=filler, office=code)
         proposal = _filler(desk) if desk.filler else _next(desk)
         if proposal is None:
             break
@@ -118,13 +126,14 @@ def _next(desk: Desk) -> Proposal | None:
         return policy.baseline(desk)
     made = _first(desk, ((d, name, "") for d, name in policy.spread(desk))) or policy.replicate(desk)
     made = made or _first(desk, ((d, "user-instruction", f"asked for: {a}") for d, a in policy.wished(desk)))
+    made = made or _first(desk, patches.deciding(desk)) or _first(desk, patches.due(desk))
     return made or _first(desk, roles.steps(desk)) or _by_protocol(desk)
 
 
 def _by_protocol(desk: Desk) -> Proposal | None:
     triggers = [t for t in strategy.active(desk.state, desk.block, desk.pending) if t.group != "default"]
     for trigger in _to_follow(desk, triggers):
-        for draft in ACTIONS[trigger.kind](desk, trigger):
+        for draft in _ACTIONS[trigger.kind](desk, trigger):
             made = desk.build(draft, trigger.strategy, _evidence(trigger.evidence, triggers, trigger))
             if made is not None:
                 return made
@@ -143,7 +152,7 @@ def _to_follow(desk: Desk, triggers: list[Trigger]) -> list[Trigger]:
     return [
         t
         for t in triggers
-        if t.kind in ACTIONS and (rested or t.group == "safety") and (affordable or t.kind not in COSTLY)
+        if t.kind in _ACTIONS and (rested or t.group == "safety") and (affordable or t.kind not in COSTLY)
     ]
 
 

@@ -1,46 +1,35 @@
-"""The exploration's own git repository (never the user's).
+"""The exploration's own git repository (never the user's): its first commit, exported code, refs.
 
-One `Repo` per call, closed at its end (GitPython leaks in long processes otherwise). Hooks and the user's git settings
-are off. Commits are deterministic: identity, dates and message are given, so repeating one gives the same sha.
+Commits are deterministic: identity, dates and message are given, so repeating one gives the same sha.
 """
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
+import re
 import shutil
 import stat
 import tarfile
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from orchestrator.errors import UserError
+from orchestrator.vcs.repo import Repository, object_name, repository
 
 IDENTITY = {"name": "experiment-orchestrator", "email": "orchestrator@localhost"}
+EPOCH = 1767225600
+"""2026-01-01T00:00:00Z: the date of the first commit; later ones add their iteration in seconds."""
 PACKAGES = ("models", "trainers")
 HIDDEN_FROM_TRAINING = ("trainers/prepare", "trainers/scoring")
 """What the training process must not be able to import."""
-
-_NO_SETTINGS = {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_NOSYSTEM": "1", "GIT_TERMINAL_PROMPT": "0"}
-
-
-@contextmanager
-def _repo(folder: Path) -> Iterator[Any]:
-    try:
-        import git
-    except ImportError as error:
-        raise UserError("git was not found: install it (for example `apt install git`) and run again") from error
-    try:
-        git.Repo.init(folder, initial_branch="main", env=_NO_SETTINGS).close()  # repairs a half-made one
-        with git.Repo(folder) as repo, repo.git.custom_environment(**_NO_SETTINGS):
-            yield repo
-    except git.exc.GitError as error:
-        raise UserError(
-            f"git failed in {folder}: {error}. If no git is at work there, remove a left-over *.lock file in its .git"
-        ) from error
+EXPORTING = ".export-"
+"""How the folder begins that an export is made in."""
+PATIENCE_S = 1.0
+"""For the locks of a git process that outlives its killed engine."""
 
 
 def commit_code(folder: Path, source: Path, branch: str, message: str) -> tuple[str, str]:
@@ -49,54 +38,165 @@ def commit_code(folder: Path, source: Path, branch: str, message: str) -> tuple[
     The first commit of the exploration's repository. Files that git ignores or the user has not committed are taken
     as they lie there; `__pycache__` is left out. Nothing in `source` is changed.
     """
-    with _repo(folder) as repo, tempfile.TemporaryDirectory() as temporary:
-        tree = _write_tree(repo, source, Path(temporary))
-        commit = _commit_tree(repo, tree, message)
-        repo.git.update_ref(f"refs/heads/{branch}", commit)
-        repo.git.symbolic_ref("HEAD", f"refs/heads/{branch}")
-    return str(commit), str(tree)
+    with repository(folder, make=True) as repo:
+        tree = _write_tree(repo, source)
+        commit = commit_tree(repo, tree, (), message, EPOCH)
+        repo.run("update-ref", f"refs/heads/{branch}", commit)
+        repo.run("symbolic-ref", "HEAD", f"refs/heads/{branch}")
+    return commit, tree
 
 
 def tree_of(folder: Path, source: Path) -> str:
     """Return the tree sha that `commit_code` would commit now; nothing is committed."""
-    with _repo(folder) as repo, tempfile.TemporaryDirectory() as temporary:
-        return _write_tree(repo, source, Path(temporary))
+    with repository(folder, make=True) as repo:
+        return _write_tree(repo, source)
 
 
-def _write_tree(repo: Any, source: Path, temporary: Path) -> str:
-    index = {"GIT_INDEX_FILE": str(temporary / "index"), "GIT_WORK_TREE": str(source)}
-    with repo.git.custom_environment(**_NO_SETTINGS, **index):
-        specs = [*(f":(top){name}" for name in PACKAGES), ":(top,exclude,glob)**/__pycache__/**"]
-        repo.git(c=["core.autocrlf=false", "core.fileMode=true"]).add("--force", "--", *specs)
-        return str(repo.git.write_tree())
+def _write_tree(repo: Repository, source: Path) -> str:
+    specs = [*(f":(top){name}" for name in PACKAGES), ":(top,exclude,glob)**/__pycache__/**"]
+    with tempfile.TemporaryDirectory() as temporary:
+        env = {"GIT_INDEX_FILE": f"{temporary}/index", "GIT_WORK_TREE": os.path.abspath(source)}
+        settings = ("-c", "core.autocrlf=false", "-c", "core.fileMode=true")
+        repo.run(*settings, "add", "--force", "--", *specs, env=env)
+        return repo.line("write-tree", env=env)
 
 
-def _commit_tree(repo: Any, tree: str, message: str) -> str:
-    who = {f"GIT_{role}_{k.upper()}": v for role in ("AUTHOR", "COMMITTER") for k, v in IDENTITY.items()}
-    when = {f"GIT_{role}_DATE": "2026-01-01T00:00:00+0000" for role in ("AUTHOR", "COMMITTER")}
-    with repo.git.custom_environment(**_NO_SETTINGS, **who, **when):
-        return str(repo.git.commit_tree(tree, "-m", message))
+def commit_tree(repo: Repository, tree: str, parents: tuple[str, ...], message: str, second: int) -> str:
+    """Return the sha of a commit that the arguments alone decide."""
+    env = {f"GIT_{role}_{k.upper()}": v for role in ("AUTHOR", "COMMITTER") for k, v in IDENTITY.items()}
+    env |= {f"GIT_{role}_DATE": f"{second} +0000" for role in ("AUTHOR", "COMMITTER")}
+    named = [word for parent in parents for word in ("-p", object_name(parent))]
+    text = f"{message.rstrip()}\n".encode()
+    return repo.line("-c", "i18n.commitEncoding=UTF-8", "commit-tree", object_name(tree), *named, given=text, env=env)
+
+
+# Code as files
 
 
 def export_code(folder: Path, tree: str, target: Path) -> None:
     """Write the files of `tree` to `target/base` and, without preparation and scoring, to `target/train`; read-only.
 
-    Whole or not at all; an existing export is kept.
+    Whole or not at all, also when killed; an existing export is kept, also one that another process made meanwhile.
     """
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _repo(folder) as repo, tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as temporary:
-        archive = io.BytesIO()
-        repo.archive(archive, treeish=tree, format="tar")
-        for name in ("base", "train"):
-            archive.seek(0)
-            with tarfile.open(fileobj=archive) as tar:
-                tar.extractall(Path(temporary) / name, filter="data")
-        for hidden in HIDDEN_FROM_TRAINING:
-            shutil.rmtree(Path(temporary) / "train" / hidden, ignore_errors=True)
-        for path in Path(temporary).rglob("*"):
-            if path.is_file():
-                path.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
+    with repository(folder) as repo:
+        archive = repo.run("archive", "--format=tar", object_name(tree))
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=EXPORTING))
+    held = os.open(temporary, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)  # tells `tidy` of another engine that it is being made
+        _extract(archive, temporary)
         os.rename(temporary, target)
-        os.mkdir(temporary)  # the context manager expects its folder
+    except OSError:
+        if not target.exists():
+            raise
+    finally:
+        os.close(held)
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _extract(archive: bytes, folder: Path) -> None:
+    for name in ("base", "train"):
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            tar.extractall(folder / name, filter="data")
+    for hidden in HIDDEN_FROM_TRAINING:
+        shutil.rmtree(folder / "train" / hidden, ignore_errors=True)
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(stat.S_IRUSR | stat.S_IRGRP | stat.S_IROTH)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a killed engine left: git's lock files, half-made exports in `code/`.
+
+    Only the holder of the engine's lock may call it. A git process that outlived its engine has a second to finish.
+    """
+    deadline = time.monotonic() + PATIENCE_S
+    while (found := _locks(folder)) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    for path in found:
+        path.unlink(missing_ok=True)
+    for path in (folder / "code").glob(f"{EXPORTING}*"):
+        _remove_unheld(path)
+
+
+def _locks(folder: Path) -> list[Path]:
+    return [p for p in (folder / ".git").rglob("*.lock") if p.is_file()]
+
+
+def _remove_unheld(path: Path) -> None:
+    """Remove a half-made export, unless a living process is making it."""
+    try:
+        held = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(path, ignore_errors=True)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(held)
+
+
+# Refs: a view of the journal
+
+
+def opening_commit(folder: Path, branch: str) -> str | None:
+    """Return the commit that the branch began with, None where there is no such branch."""
+    if not (folder / ".git").exists():
+        return None
+    with repository(folder) as repo:
+        status, _, _ = repo.attempt("rev-parse", "--quiet", "--verify", f"refs/heads/{branch}^{{commit}}")
+        if status != 0:
+            return None
+        return repo.line("rev-list", "--first-parent", "--max-parents=0", f"refs/heads/{branch}")
+
+
+def refs(folder: Path) -> dict[str, str]:
+    """Return the commit of each node with one: `refs/nodes/NNNN` -> sha."""
+    if not (folder / ".git").exists():
+        return {}
+    with repository(folder) as repo:
+        return {name: sha for name, sha in _refs(repo).items() if name.startswith("refs/nodes/")}
+
+
+def set_refs(folder: Path, nodes: Mapping[int, str], branch: str, best: str) -> None:
+    """Make `refs/nodes/*` exactly `nodes`, and `refs/heads/<branch>`, with HEAD on it, `best`, in one transaction.
+
+    Nothing is written when they are so already.
+
+    Raises:
+        UserError: a commit is not in the repository; no ref was changed.
+    """
+    head = f"refs/heads/{branch}"
+    wanted = {f"refs/nodes/{node:04d}": object_name(sha) for node, sha in nodes.items()} | {head: object_name(best)}
+    with repository(folder) as repo:
+        found = {name: sha for name, sha in _refs(repo).items() if name.startswith("refs/nodes/") or name == head}
+        if found != wanted:
+            _must_have(repo, wanted)
+            orders = [f"delete {name}\0\0" for name in sorted(found.keys() - wanted.keys())]
+            orders += [f"update {n}\0{sha}\0\0" for n, sha in sorted(wanted.items()) if found.get(n) != sha]
+            repo.run("update-ref", "--no-deref", "-z", "--stdin", given="".join(orders).encode())
+        if (repo.folder / ".git" / "HEAD").read_text(encoding="utf-8").strip() != f"ref: {head}":
+            repo.run("symbolic-ref", "HEAD", head)
+
+
+def _refs(repo: Repository) -> dict[str, str]:
+    told = repo.line("for-each-ref", "--format=%(objectname) %(refname)", "refs/nodes", "refs/heads")
+    return {name: sha for sha, _, name in (line.partition(" ") for line in told.splitlines())}
+
+
+def _must_have(repo: Repository, wanted: Mapping[str, str]) -> None:
+    """Refuse commits that are not there."""
+    asked = "".join(f"{sha}\n" for sha in wanted.values()).encode()
+    told = repo.line("cat-file", "--batch-check=%(objectname) %(objecttype)", given=asked).splitlines()
+    missing = [f"{name} ({sha})" for (name, sha), line in zip(wanted.items(), told, strict=True)
+               if not re.fullmatch(r"\w+ commit", line)]  # fmt: skip
+    if missing:
+        raise UserError(
+            f"{repo.folder / '.git'} has no commit for {', '.join(missing)}: something removed it (`git gc --prune`, a "
+            "copy that is not whole). Put the folder back from a copy, or start again with FRESH=1"
+        )

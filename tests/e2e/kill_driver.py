@@ -14,6 +14,7 @@ from pathlib import Path
 from orchestrator import cli
 from orchestrator.core.events import (
     Amended,
+    CodeChecked,
     LlmReserved,
     LlmSettled,
     RegimeReady,
@@ -22,10 +23,11 @@ from orchestrator.core.events import (
     Turned,
     Waiting,
 )
-from orchestrator.engine import board, evaluate, inputs, publish, regimes, snapshots, transcripts
+from orchestrator.engine import board, evaluate, inputs, publish, regimes, snapshots, transcripts, trial
 from orchestrator.errors import UserError
 from orchestrator.launch import folder
 from orchestrator.store import atomic, journal
+from orchestrator.vcs import code, git
 
 POINT, VICTIMS, ITERATION = sys.argv[1], set(sys.argv[2].split(",")), int(sys.argv[3])
 fired = False
@@ -80,6 +82,10 @@ def killing_append(self, body):
         "after_amended": isinstance(body, Amended),
         "after_llm_reserved": isinstance(body, LlmReserved) and body.call == ITERATION,
         "after_llm_settled": isinstance(body, LlmSettled) and body.call == ITERATION,
+        "before_code_checked": isinstance(body, CodeChecked) and body.ok,
+        "after_code_checked": isinstance(body, CodeChecked) and body.ok,
+        "after_failed_check": isinstance(body, CodeChecked) and not body.ok,
+        "after_turn": isinstance(body, Turned) and any(p.iteration == ITERATION for p in body.turn.proposals),
         "after_waiting": isinstance(body, Waiting) and body.call == ITERATION,
     }.get(POINT, False)
     if mine and POINT.startswith("before"):
@@ -206,6 +212,45 @@ def killing_generation(adapters, run, go_on):
 
 
 regimes._wait = killing_generation
+trial_wait, commit_edit, set_refs, extract = trial._wait, code.commit_edit, git.set_refs, git._extract
+
+
+def killing_trial(adapters, run, go_on):
+    """Die while an edited code is tried."""
+    if POINT == "mid_trial":
+        deadline = time.monotonic() + 5
+        while time.monotonic() < deadline and adapters.launcher.state(run.root) == "unclaimed":
+            time.sleep(0.01)
+        die(run.root if adapters.launcher.state(run.root) == "running" else None)
+    trial_wait(adapters, run, go_on)
+
+
+def around(name, function):
+    """Return a function that dies before or after it does its work."""
+
+    def killing(*given):
+        if POINT == f"before_{name}":
+            die()
+        found = function(*given)
+        if POINT == f"after_{name}":
+            die()
+        return found
+
+    return killing
+
+
+def killing_extract(archive, folder):
+    """Die when an edited code is half exported."""
+    extract(archive, folder)
+    if POINT == "mid_export" and os.path.isdir(
+        os.path.join(HOME, "explorations", "toy", "out", "runs", f"{ITERATION - 1:04d}-1")
+    ):
+        die()
+
+
+trial._wait = killing_trial
+code.commit_edit, git.set_refs = around("commit", commit_edit), around("refs", set_refs)
+git._extract = killing_extract
 write_if_changed = atomic.write_if_changed
 
 

@@ -21,6 +21,8 @@ from trainers.errors import RefusedError
 
 SIZE_MAX = 512 * 2**20
 MOMENTS_MAX = 50
+TERMS_MAX = 20
+COUNT_MAX = 2**53
 NAME = re.compile(r"^(\d{3,6})_(\d{7,12})\.npz$")
 LEARNED = ("W", "a", "lin_edge", "lin_phi")
 
@@ -75,10 +77,13 @@ def read_estimate(path: Path, shapes: dict[str, tuple[int | None, ...]]) -> dict
         with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
             for name in (*shapes, "epoch", "step"):
                 if name not in arrays:
-                    raise RefusedError(f"{path.name}: array {name!r} is missing; found {', '.join(arrays.files)}")
+                    there = ", ".join(map(ascii, arrays.files[:20]))
+                    raise RefusedError(f"{path.name}: array {name!r} is missing; found {there[:500]}")
                 found[name] = _checked(path.name, name, arrays[name], shapes.get(name, ()))
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
-        raise RefusedError(f"{path.name} is not a readable npz without pickles ({error})") from error
+    except RefusedError:
+        raise
+    except Exception as error:  # zipfile, zlib, lzma and numpy raise of every kind on a crafted file, memory included
+        raise RefusedError(f"{path.name} is not a readable npz without pickles ({str(error)[:500]!r})") from error
     return found
 
 
@@ -99,11 +104,38 @@ def list_moments(folder: Path) -> list[Path]:
     """Return intermediate estimates by gradient step, at most `MOMENTS_MAX` evenly spread ones."""
     if folder.is_symlink() or not folder.is_dir():
         return []
-    found = [(int(match[2]), path) for path in folder.iterdir() if (match := NAME.match(path.name))]
+    try:
+        found = [(int(match[2]), path) for path in folder.iterdir() if (match := NAME.match(path.name))]
+    except OSError:  # a folder that its training has closed
+        return []
     ordered = [path for _, path in sorted(found)]
     if len(ordered) <= MOMENTS_MAX:
         return ordered
     return [ordered[i] for i in np.linspace(0, len(ordered) - 1, MOMENTS_MAX).astype(int)]
+
+
+def line_of(value: Any, limit: int = 200) -> str:
+    """Return what a training wrote as one printable line: a newline would forge lines of analysis.log."""
+    shown = "".join(c if c.isprintable() else " " for c in str(value)[: 4 * limit])
+    return " ".join(shown.split())[:limit]
+
+
+def _progress_line(found: dict[str, Any]) -> dict[str, Any]:
+    """Return a line with a whole step and, if it has terms, their numbers; raises ValueError for other steps."""
+    step = int(found["step"])
+    if not 0 <= step < COUNT_MAX:
+        raise ValueError(f"step {step}")
+    line = found | {"step": step}
+    if "terms" in found:
+        terms = found["terms"] if isinstance(found["terms"], dict) else {}
+        line["terms"] = {line_of(k, 40).replace("$", ""): _term(v) for k, v in list(terms.items())[:TERMS_MAX]}
+    return line
+
+
+def _term(value: Any) -> float | None:
+    if type(value) is int and abs(value) < COUNT_MAX:
+        return float(value)
+    return value if isinstance(value, float) else None
 
 
 def read_progress(path: Path) -> list[dict[str, Any]]:
@@ -115,8 +147,8 @@ def read_progress(path: Path) -> list[dict[str, Any]]:
         return []
     for line in text.splitlines():
         try:
-            found = json.loads(line)
-            lines[int(found["step"])] = found
-        except (ValueError, KeyError, TypeError, RecursionError):
+            found = _progress_line(json.loads(line))
+            lines[found["step"]] = found
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
             continue
     return [lines[step] for step in sorted(lines)]

@@ -57,7 +57,7 @@ def plot_loss(progress: list[dict[str, Any]], path: Path) -> None:
     names.sort(key=lambda name: name != "prediction")
     steps = np.array([line["step"] for line in progress], dtype=float)
     for name, colour in zip(names, (TRUE, "#2563eb", LEARNED, "#059669", "#7c3aed"), strict=False):
-        values = np.array([_positive(line["terms"].get(name)) for line in progress])
+        values = np.array([_positive(line.get("terms", {}).get(name)) for line in progress])
         alone = np.isnan(values).any() or len(values) < 3
         axes.plot(steps, values, color=colour, lw=1.3, label=name, marker="." if alone else "")
     starts = [b["step"] for a, b in itertools.pairwise(progress) if a.get("phase") != b.get("phase")]

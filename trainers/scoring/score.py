@@ -19,6 +19,7 @@ from trainers.yaml_io import write_text
 Value = tuple[float | None, str | None]
 """A metric: a finite number, or None with the reason."""
 MEMORY_LIMIT = 2**50
+KEYS_MAX = 200
 
 
 def score(run_dir: Path, data_dir: Path) -> dict[str, Any]:
@@ -88,18 +89,29 @@ def _marks(preflight: dict[str, Any]) -> list[str]:
 
 def _trained(content: dict[str, Any]) -> dict[str, Any]:
     """Return train.json with every field in its type, whatever the training wrote."""
-    loss, seconds = content.get("final_loss"), content.get("training_time_s")
+    loss, seconds = _float(content.get("final_loss")), _float(content.get("training_time_s"))
     texts = {k: v for k, v in content.items() if k in ("keys_idle", "versions") and isinstance(v, dict)}
     keys, memory = content.get("keys_read"), content.get("peak_memory_bytes")
     return {
-        "final_loss": float(loss) if isinstance(loss, int | float) else None,
-        "training_time_s": float(seconds) if isinstance(seconds, int | float) else math.nan,
-        "keys_read": [str(k) for k in keys] if isinstance(keys, list) else [],
-        "keys_idle": {str(k): str(v) for k, v in texts.get("keys_idle", {}).items()},
-        "versions": {str(k): str(v) for k, v in texts.get("versions", {}).items()},
-        "device": str(content.get("device")),
+        "final_loss": loss,
+        "training_time_s": seconds if seconds is not None and seconds >= 0 else math.nan,
+        "keys_read": list(map(estimates.line_of, keys[:KEYS_MAX])) if isinstance(keys, list) else [],
+        "keys_idle": _texts(texts.get("keys_idle", {})),
+        "versions": _texts(texts.get("versions", {})),
+        "device": estimates.line_of(content.get("device")),
         "peak_memory_bytes": memory if type(memory) is int and 0 <= memory < MEMORY_LIMIT else None,
     }
+
+
+def _float(value: Any) -> float | None:
+    try:
+        return float(value) if type(value) in (int, float) else None
+    except OverflowError:  # a whole number of 400 digits
+        return None
+
+
+def _texts(found: dict[Any, Any]) -> dict[str, str]:
+    return {estimates.line_of(k): estimates.line_of(v) for k, v in list(found.items())[:KEYS_MAX]}
 
 
 def _shapes(truth: Truth) -> dict[str, tuple[int | None, ...]]:

@@ -15,7 +15,7 @@ from orchestrator.core.dialogue import PRICES, Prices, Reply, Request, Usage, co
 from orchestrator.core.events import LlmReserved, LlmSettled, Waiting
 from orchestrator.core.exploration import Budget, ModelSettings
 from orchestrator.core.state import Call
-from orchestrator.errors import ModelRejectedError, ModelUnavailableError, NeedsPersonError
+from orchestrator.errors import ModelRejectedError, ModelUnavailableError, NeedsPersonError, StoppedError
 from orchestrator.ports import Exchange, LanguageModel, Office
 from orchestrator.scientist.claude import echo
 
@@ -31,10 +31,6 @@ BREAKS = 3
 
 class TurnSpentError(Exception):
     """The budget of one turn, or what it may lose, is used up: the offline scientist takes this turn."""
-
-
-class StoppedError(Exception):
-    """A person asked the engine to stop."""
 
 
 class Caller:

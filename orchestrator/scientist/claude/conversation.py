@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from orchestrator.core import code_rules
 from orchestrator.core.dialogue import Block, Reply
 from orchestrator.core.events import Refused
 from orchestrator.core.exploration import ModelSettings
@@ -33,7 +34,8 @@ class Conversation:
 
     def __init__(self, state: State, n: int, settings: ModelSettings, office: Office, caller: Caller) -> None:
         self._state, self._office, self._caller = state, office, caller
-        self._draft = Draft(state, n)
+        self._draft = Draft(state, n, office.code)
+        self._code = not code_rules.off(state)
         self._turn = len(state.turns) + 1
         self._refusals = 0
         self._before = sum(r.turn == self._turn for r in state.refusals)
@@ -116,7 +118,7 @@ class Conversation:
         return any(r.get("is_error") for r in results)
 
     def _one(self, call: Block, *, last: bool) -> Block:
-        name, arguments = str(call.get("name")), tools.read(str(call.get("name")), call.get("input"))
+        name, arguments = str(call.get("name")), tools.read(str(call.get("name")), call.get("input"), self._code)
         if isinstance(arguments, tools.Submit):
             if not last:
                 raise RefusedError("submit refused: it must be the last call of its reply; call it alone")
@@ -144,18 +146,18 @@ class Conversation:
     # Refusals
 
     def _refuse(self, reason: str) -> str:
-        """Put a refusal on record and return it as it is told.
+        """Put a refusal on record, as one line, and return it as it is told: a traceback keeps its lines.
 
         Once: a conversation that is gone through again after a kill refuses the same.
         """
-        reason = prose.told(reason)
+        shown, reason = prose.told(reason, ends="\n"), prose.told(reason)
         self._refusals += 1
         here = [r for r in self._office.ledger().refusals if r.turn == self._turn]
         place = self._before + self._refusals
         if place <= len(here) and here[place - 1].reason == reason:
-            return reason
+            return shown
         self._office.record(Refused(turn=self._turn, attempt=len(here) + 1, scientist="claude", reason=reason))
-        return reason
+        return shown
 
 
 def _result(call: Block, content: Any, *, error: bool = False) -> Block:

@@ -12,6 +12,7 @@ from orchestrator.core.diagnosis import gap, untrusted
 from orchestrator.core.records import Boundary, Principle, Proposal, Reflection, RuleEdit, Turn, Visual
 from orchestrator.core.state import State
 from orchestrator.errors import RefusedError
+from orchestrator.ports import CodeOffice
 from orchestrator.scientist.claude import prose, tools
 from orchestrator.scientist.claude.plans import Plans
 from orchestrator.scientist.offline import fillers
@@ -23,10 +24,10 @@ SECTION_LINES: dict[str, int] = {"Open Questions": 20, "Hypothesis": 2, "Emergin
 class Draft:
     """One turn in the making, over the state as the conversation saw it."""
 
-    def __init__(self, state: State, n: int) -> None:
+    def __init__(self, state: State, n: int, code: CodeOffice | None = None) -> None:
         self.state, self.asked = state, n
         self._based_on = state.seq  # now: refusals and costs of the conversation come after it
-        self.plans = Plans(state, n)
+        self.plans = Plans(state, n, code)
         self.principles: dict[int, Principle] = dict(enumerate(state.principles, 1))
         """By number: those of the prompt keep theirs, whatever is replaced."""
         self.rules: list[RuleEdit] = []

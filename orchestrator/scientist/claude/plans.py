@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import difflib
 import math
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
-from orchestrator.core import configs, mutation, slots, strategy, strategy_kinds, tree
+from orchestrator.core import code_rules, configs, mutation, slots, strategy, strategy_kinds, tree
 from orchestrator.core.contract import KeyRule
 from orchestrator.core.mutation import number
 from orchestrator.core.records import Change, Config, Proposal, canonical
 from orchestrator.core.scene import Scene
 from orchestrator.core.state import State
 from orchestrator.errors import RefusedError
+from orchestrator.ports import CodeOffice
 from orchestrator.scientist import desk as desks
 from orchestrator.scientist import policy
 from orchestrator.scientist.claude import prose, tools
+from orchestrator.scientist.claude.code_plans import CodePlans, Plan, code_draft
 from orchestrator.scientist.desk import Desk
+from orchestrator.scientist.patches import MODIFICATION
 
 ALWAYS = (
     "exploit",
@@ -32,27 +34,11 @@ ALWAYS = (
 """Strategies that need no row of the table."""
 
 
-@dataclass
-class Plan:
-    """What one slot is to run."""
-
-    parent: int | Literal["root"]
-    second: int | None = None
-    changes: dict[str, Change] = field(default_factory=dict)
-    again: Literal["training", "simulation"] | None = None
-    """Seed that another run of the parent gets; null is a change."""
-
-    @property
-    def node(self) -> int | None:
-        """The parent as records name it."""
-        return self.parent if isinstance(self.parent, int) else None
-
-
 class Plans:
     """The plans of one turn. Each operation changes one plan and says what it did, or raises and changes nothing."""
 
-    def __init__(self, state: State, n: int) -> None:
-        self.state = state
+    def __init__(self, state: State, n: int, office: CodeOffice | None = None) -> None:
+        self.state, self._office = state, office
         ending = slots.full(state)
         self.block = ending or state.closing or state.block
         left = 0 if ending else state.first_of(state.block) + state.n_iter_block - state.last_iteration - 1
@@ -87,6 +73,11 @@ class Plans:
         plan = self._plans.get(call.slot)
         if plan is None or plan.again:
             raise RefusedError(f"slot {call.slot} has no parent yet: call choose_parent first; nodes: {self._nodes()}")
+        if plan.texts:
+            raise RefusedError(
+                f"{call.key[:80]} refused: slot {call.slot} edits code, and code and config never change together; "
+                "call choose_parent to start again, or leave the key"
+            )
         rule = self.rule(call.key)
         old = configs.get(self._base(plan), rule.key)
         value = _typed(rule, call.value) if rule.level == "free" and rule.key not in configs.SEED_KEYS else call.value
@@ -141,6 +132,32 @@ class Plans:
         self._plans[call.slot] = Plan(parent=call.node, again=call.seed)
         return f"slot {call.slot}: node {call.node} again at another {call.seed} seed"
 
+    # Code
+
+    def edit_code(self, call: tools.EditCode) -> str:
+        """View or edit a file of the code of a slot's parent."""
+        self._open(call.slot)
+        return self._code(call.slot).edit(self._plans.get(call.slot), call)
+
+    def repair_code(self, call: tools.RepairCode) -> str:
+        """Let a slot mend the code of a crashed iteration."""
+        self._open(call.slot)
+        plan, told = self._code(call.slot).repair(call.iteration)
+        self._plans[call.slot] = plan
+        return f"slot {call.slot}: {told}"
+
+    def combine_code(self, call: tools.CombineCode) -> str:
+        """Let a slot run two code edits together."""
+        self._open(call.slot)
+        for node in (call.first, call.second):
+            self._finished(node, "node")
+        plan, told = self._code(call.slot).combine(call.first, call.second)
+        self._plans[call.slot] = plan
+        return f"slot {call.slot}: {told}"
+
+    def _code(self, slot: int) -> CodePlans:
+        return CodePlans(self.state, self._office, self.iteration_of(slot), self.block)
+
     def _open(self, slot: int) -> None:
         if slot not in self.slots:
             told = ", ".join(map(str, self.slots)) or "none: nothing is to be proposed in this turn"
@@ -180,7 +197,8 @@ class Plans:
         return self.state.base_config(carried.id if carried is not None else plan.node, self.block)
 
     def _desk(self, iteration: int, pending: tuple[Proposal, ...] = (), slot: int = 0) -> Desk:
-        return Desk(self.state, iteration, pending, scene=Scene(self.state, self.block), slot=slot)
+        scene = Scene(self.state, self.block)
+        return Desk(self.state, iteration, pending, scene=scene, slot=slot, office=self._office)
 
     # Proposals
 
@@ -207,7 +225,11 @@ class Plans:
         why, expected = prose.line(said.parent_rule, "parent_rule"), prose.line(said.hypothesis, "hypothesis")
         prose.check_figures(self.state, [why], "parent_rule")
         at = self._desk(self.iteration_of(said.slot), pending, said.slot)
-        if plan.again is None and not plan.changes:
+        if said.change.strip() and not plan.texts:
+            raise RefusedError(
+                f'slot {said.slot} refused: `change` is told and no code is edited; call edit_code, or ""'
+            )
+        if plan.again is None and not plan.changes and not plan.texts:
             if plan.node is not None:
                 raise RefusedError(
                     f"slot {said.slot} refused: nothing changes; set one key, or call replicate for another run"
@@ -221,6 +243,7 @@ class Plans:
             node=plan.node,
             changes=tuple(plan.changes.values()),
             second=plan.second,
+            code=code_draft(plan, said.change),
             training_seed=at.next_training_seed(node) if node and plan.again == "training" else None,
             simulation_seed=at.next_draw() if plan.again == "simulation" else None,
             rule=why,
@@ -234,11 +257,10 @@ class Plans:
         if "|" in found:  # names stand in tables
             raise RefusedError(f"strategy {found!r} refused: a name has no `|` in it; take one of {', '.join(ALWAYS)}")
         kind = strategy_kinds.kind_of(found, "")
-        if kind is not None and kind.key in strategy_kinds.EDITS:
-            raise RefusedError(
-                f"strategy {found!r} refused: code edits are off; take one of {', '.join(ALWAYS)}, or a row"
-            )
-        if rows and found not in (*rows, *ALWAYS):
+        why = code_rules.off(self.state)
+        if kind is not None and kind.key in strategy_kinds.EDITS and why:
+            raise RefusedError(f"strategy {found!r} refused: {why}; take one of {', '.join(ALWAYS)}, or a row")
+        if rows and found not in (*rows, *ALWAYS, *(() if why else (MODIFICATION,))):
             near = difflib.get_close_matches(found, (*rows, *ALWAYS), n=3, cutoff=0.4) or rows
             raise RefusedError(f"strategy {found!r} refused: the table has no such row; nearest: {', '.join(near)}")
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from orchestrator.core import code_rules
 from orchestrator.core.dialogue import Block, Effort, Request
 from orchestrator.core.exploration import ModelSettings
 from orchestrator.core.state import State
@@ -38,8 +39,7 @@ The instruction may speak to a loop that edits files. Here:
   seed": replicate. Seeds are never changed as hyperparameters.
 - "use the Edit tool on the instruction", "add or modify parent selection rules": edit_strategy_row, at a block's end,
   where it is compulsory. "block summary": end_block.
-- "edit the code", "git checkout", "commit", "revert": code edits are off in this exploration; the engine keeps the
-  code. To leave a change behind, choose the node before it as the parent.
+- "edit the code", "git checkout", "commit", "revert": {code}
 - "read the plot", "look at loss.tif": view_plot (PNG). A Visual line names plots that you looked at in this turn.
 - `{config}` is {name}, `{log_dir}` is runs/NNNN-A, `{block_number}` is {block}, `{n_iter_block}` is {length};
   `{iter_in_block}` is the place of an iteration in its block, which the turn below tells.
@@ -60,6 +60,16 @@ The instruction may speak to a loop that edits files. Here:
 8. Write short plain lines. No headings, no bullets, no line breaks inside a field.
 """
 
+CODE_OFF = """\
+code edits are off in this exploration; the engine keeps the
+  code. To leave a change behind, choose the node before it as the parent."""
+CODE_ON = """\
+edit_code changes the code of the slot's parent, and the
+  engine tries it, commits it (the child's code starts from its parent's) and keeps a ref. To revert, choose the node
+  before the edit as the parent. The edit is judged against its parent at the same config and seeds: keep, neutral or
+  worse; a difference within noise is decided by replicates of both. A training that crashes may be mended with
+  repair_code, two times at most. Code that runs has no network, no files but its own, and no truth: do not try."""
+
 NUDGE = "Nothing was handed in. Fill the draft with the tools, then call submit; only submit ends the turn."
 LAST = "This is the last reply of this turn: call submit now, alone, with what you have."
 
@@ -71,7 +81,7 @@ def first(state: State, plans: Plans, settings: ModelSettings, plots: dict[int, 
         model=settings.name,
         max_tokens=settings.max_tokens,
         effort=effort or settings.effort,
-        tools=tools.definitions(),
+        tools=tools.definitions(not code_rules.off(state)),
         system=system(state, plans.block, settings.cache),
         messages=({"role": "user", "content": [{"type": "text", "text": facts.render(state, plans, plots)}]},),
     )
@@ -80,7 +90,9 @@ def first(state: State, plans: Plans, settings: ModelSettings, plots: dict[int, 
 def system(state: State, block: int, ttl: Literal["5m", "1h"]) -> tuple[Block, ...]:
     """Return the system blocks: the same bytes for every turn of a block whose rules do not change."""
     assert state.opened is not None
+    code = CODE_OFF if code_rules.off(state) else CODE_ON
     named = {"{name}": state.opened.exploration, "{block}": str(block), "{length}": str(state.n_iter_block)}
+    named["{code}"] = code
     protocol = re.sub("|".join(map(re.escape, named)), lambda m: named[m[0]], PROTOCOL)
     head = "# The instruction in force\n\n"
     return (

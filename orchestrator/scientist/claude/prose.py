@@ -128,9 +128,9 @@ def visible(text: str) -> str:
     return "".join(c for c in text if c in _ENDS or (c not in _BLANK and unicodedata.category(c) not in _UNSEEN))
 
 
-def told(reason: str) -> str:
-    """Return a refusal as it is told and kept: printable, and its middle left out where it is long."""
-    plain = "".join(c if c.isprintable() else " " for c in reason[:TOLD] + reason[TOLD:][-TOLD:])
+def told(reason: str, ends: str = "") -> str:
+    """Return a refusal as it is told and kept: printable, its middle left out where it is long; `ends`: "\\n" to stay."""
+    plain = "".join(c if c.isprintable() or c in ends else " " for c in reason[:TOLD] + reason[TOLD:][-TOLD:])
     return plain if len(reason) <= 2 * TOLD else f"{plain[:TOLD]} [...] {plain[TOLD:]}"
 
 

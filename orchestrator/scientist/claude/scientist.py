@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orchestrator.core import slots
+from orchestrator.core import code_rules, slots
 from orchestrator.core.dialogue import Request
 from orchestrator.core.events import Refused
 from orchestrator.core.exploration import Budget, ModelSettings
@@ -69,7 +69,7 @@ class ClaudeScientist:
         prefix = Request(
             model=self._settings.name,
             max_tokens=self._settings.max_tokens,
-            tools=tools.definitions(),
+            tools=tools.definitions(not code_rules.off(state)),
             system=prompt.system(state, block, self._settings.cache),
             messages=({"role": "user", "content": [{"type": "text", "text": "."}]},),
         )

@@ -64,6 +64,41 @@ class Replicate(Record):
     seed: Literal["training", "simulation"]
 
 
+class EditCode(Record):
+    """View or edit a file of the code that a slot's parent has; the slot then runs the edit in place of a key change.
+
+    Choose the parent first. One definition in one iteration, same signature, no key change beside it; never in the
+    first four iterations of a block. The change is tried for a few gradient steps when you submit, then committed and
+    trained with the parent's config and seeds. Commands: view, str_replace, insert, and create (a whole new text, only
+    of a file that may change as a whole). Giving a file its parent's text again takes the edit back.
+    """
+
+    slot: StrictInt
+    command: Literal["view", "create", "str_replace", "insert"]
+    path: StrictStr = Field(description="As the permission table maps to, e.g. trainers/signal.py")
+    view_range: list[StrictInt] | None = Field(default=None, description="view: [first, last] line; null is all")
+    file_text: StrictStr | None = Field(default=None, description="create: the whole text; else null")
+    old_str: StrictStr | None = Field(default=None, description="str_replace: stands once in the file; else null")
+    new_str: StrictStr | None = Field(default=None, description="str_replace: what takes its place; else null")
+    insert_line: StrictInt | None = Field(default=None, description="insert: after this line, 0 is the top; else null")
+    insert_text: StrictStr | None = Field(default=None, description="insert: the new lines; else null")
+
+
+class RepairCode(Record):
+    """Let a slot mend the code of an iteration that crashed: its code is the start of edit_code. Clears the slot."""
+
+    slot: StrictInt
+    iteration: StrictInt = Field(description="As listed under the code edits that may be repaired")
+
+
+class CombineCode(Record):
+    """Let a slot run two code edits together (multi-code-modification): each alone was neutral on the same parent."""
+
+    slot: StrictInt
+    first: StrictInt = Field(description="Node of one edit")
+    second: StrictInt = Field(description="Node of the other")
+
+
 Section = Literal["Open Questions", "Hypothesis", "Emerging Observations"]
 
 
@@ -132,6 +167,7 @@ class Plan(Record):
     )
     parent_rule: StrictStr = Field(description="Why this parent, one line")
     hypothesis: StrictStr = Field(description="What you expect and why, one line that the run can refute")
+    change: StrictStr = Field(default="", description='What a code edit changes, one short line; "" without one')
 
 
 class Submit(Record):
@@ -156,13 +192,21 @@ TOOLS: dict[str, type[Record]] = {
     "end_block": EndBlock,
     "submit": Submit,
 }
-"""Name -> what it takes. Code edits join here (`edit_function`)."""
+"""Name -> what it takes."""
+CODE_TOOLS: dict[str, type[Record]] = {"edit_code": EditCode, "repair_code": RepairCode, "combine_code": CombineCode}
+"""Those that are there only where code may be edited."""
 
 _KEPT = ("type", "enum", "const", "description", "items", "properties", "anyOf", "additionalProperties", "required")
 
 
-def definitions() -> tuple[Block, ...]:
-    """Return the tools as the Messages API takes them; the same bytes every time."""
+def named(code: bool) -> dict[str, type[Record]]:
+    """Return the tools of an exploration by name, `submit` last."""
+    plain = {name: record for name, record in TOOLS.items() if name != "submit"}
+    return plain | (CODE_TOOLS if code else {}) | {"submit": Submit}
+
+
+def definitions(code: bool = False) -> tuple[Block, ...]:
+    """Return the tools as the Messages API takes them; the same bytes every time. `code`: whether it may be edited."""
     return tuple(
         {
             "name": name,
@@ -170,7 +214,7 @@ def definitions() -> tuple[Block, ...]:
             "input_schema": strict_schema(record),
             "strict": True,
         }
-        for name, record in TOOLS.items()
+        for name, record in named(code).items()
     )
 
 
@@ -198,15 +242,15 @@ def _strict(part: Any, known: dict[str, Any]) -> Any:
     return {k: _strict(v, known) for k, v in kept.items()}
 
 
-def read(name: str, given: Any) -> Record:
+def read(name: str, given: Any, code: bool = False) -> Record:
     """Return the arguments of a call as a record.
 
     Raises:
         RefusedError: an unknown tool, or arguments of the wrong form; names each fault and what was expected.
     """
-    record = TOOLS.get(name)
+    record = named(code).get(name)
     if record is None:
-        raise RefusedError(f"tool {name[:80]!r} refused: there is none of that name; tools: {', '.join(TOOLS)}")
+        raise RefusedError(f"tool {name[:80]!r} refused: there is none of that name; tools: {', '.join(named(code))}")
     if not isinstance(given, dict):
         raise RefusedError(f"{name} refused: its input must be an object with {', '.join(record.model_fields)}")
     try:

@@ -1,0 +1,76 @@
+"""SIGKILL at every step from "edit accepted" to "verdict": the same tree, no half commit, no worktree, no lock left."""
+
+import subprocess
+import sys
+
+import pytest
+
+from orchestrator.core.events import CodeChecked
+from orchestrator.store import journal
+from tests import code_toy, toy
+from tests.e2e.test_kills import DRIVER, history
+
+ITERATIONS = 6
+CODE = 5
+"""The first iteration that may edit code."""
+OPTIONS = ("--epochs", "3", "--epoch-s", "0.08")
+PATCHES = {"01-fails.patch": code_toy.FAILS_ITS_TRIAL, "02-better.patch": code_toy.BETTER}
+VIEWS = ("memory.md", "analysis.md", "ucb_scores.txt", "best.yaml")
+
+
+def refs(home):
+    return code_toy.git(home, "for-each-ref", "--format=%(refname) %(objectname)")
+
+
+def trials(home):
+    """Return what became of the trials; a trial that was counted twice stands there twice."""
+    bodies = (e.body for e in journal.read(toy.out(home) / "journal.jsonl"))
+    return [(b.tree, b.ok, b.sentence) for b in bodies if isinstance(b, CodeChecked)]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    home = code_toy.make_home(tmp_path_factory.mktemp("whole"), *OPTIONS, patches=PATCHES)
+    done = toy.run(home, "explore", "toy", "--iterations", str(ITERATIONS))
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = history(home)
+    assert found[1][CODE].code != found[1][1].code  # the edit was made
+    assert [ok for _, ok, _ in trials(home)] == [False, True]
+    return found, refs(home), trials(home), {n: (toy.out(home) / n).read_bytes() for n in VIEWS}
+
+
+CASES = [(point, "engine") for point in (
+    "mid_export", "mid_trial", "before_code_checked", "after_failed_check", "after_code_checked", "before_commit",
+    "after_commit", "before_turn", "after_turn", "before_refs", "after_refs", "before_run_reserved",
+    "after_run_reserved", "mid_training", "result_not_judged", "after_run_ended",
+)]  # fmt: skip
+CASES += [("mid_trial", "engine,supervisor"), ("mid_trial", "engine,supervisor,child"), ("mid_trial", "child")]
+CASES += [("mid_trial", "supervisor"), ("mid_training", "engine,supervisor,child")]
+
+
+@pytest.mark.parametrize(("point", "victims"), CASES)
+def test_resume_gives_the_same_tree(uninterrupted, tmp_path, point, victims):
+    home = code_toy.make_home(tmp_path, *OPTIONS, patches=PATCHES)
+    words = [sys.executable, str(DRIVER), point, victims, str(CODE), "--home", str(home), "explore", "toy"]
+    first = subprocess.run(
+        [*words, "--iterations", str(ITERATIONS)], capture_output=True, text=True, timeout=40, env=toy.environment()
+    )
+    if "engine" in victims:
+        assert first.returncode == -9, first.stdout + first.stderr
+        second = toy.run(home, "resume", "toy")
+        assert second.returncode == 0, second.stdout + second.stderr
+    else:
+        assert first.returncode == 0, first.stdout + first.stderr
+    whole, whole_refs, whole_trials, views = uninterrupted
+    assert history(home) == whole
+    assert refs(home) == whole_refs
+    assert trials(home) == whole_trials
+    for name, expected in views.items():
+        assert (toy.out(home) / name).read_bytes() == expected, name
+    folder = toy.out(home)
+    code_toy.git(home, "fsck", "--strict")
+    assert not [p for p in (folder / ".git").rglob("*") if p.suffix == ".lock" or "worktrees" in p.parts]
+    assert not [p for p in (folder / "code").iterdir() if p.name.startswith(".")]
+    replayed = toy.run(home, "replay", "toy")
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
+    toy.wait_for(lambda: not toy.processes_of(home))
