@@ -167,9 +167,13 @@ def _judged(state: State, number: int, metric: str) -> Judged:
 
 def _runs(state: State, node: Node) -> _Runs:
     """Return the runs of a node's idea in its regime, the first of each pair of seeds, open ones included."""
+    return _runs_of(state, node.idea, state.regime_name(node.block))
+
+
+@per_state
+def _runs_of(state: State, idea: tuple[str, str], regime: str) -> _Runs:
     found: _Runs = {}
-    regime = state.regime_name(node.block)
-    for i in state.ideas[node.idea]:
+    for i in state.ideas[idea]:
         it = state.iterations[i]
         if state.regime_name(it.block) == regime:
             found.setdefault((it.proposal.training_seed, it.proposal.simulation_seed), it)

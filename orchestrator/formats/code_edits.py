@@ -75,7 +75,8 @@ def verdict_lines(state: State, it: Iteration) -> list[str]:
 def told(state: State, it: Iteration) -> list[edits.Judged]:
     """Return the verdicts that a finished iteration is about: on its own edit, or on those that its run changed.
 
-    They are as known when it was judged, so that an entry stays as it was written.
+    They are as known when it was judged, so that an entry stays as it was written. Edits of its own block only: a
+    config that is carried over may tell more about old ones.
     """
     if it.proposal.mutation.code is not None:
         return [edits.judged(state, state.nodes[it.node], it.judged_seq)]
@@ -87,7 +88,7 @@ def _told(state: State, it: Iteration) -> Iterator[edits.Judged]:
     if ended is None:
         return
     idea = state.nodes[it.node].idea
-    for node in edits.code_nodes(state):
+    for node in edits.code_nodes(state, it.block):
         origin = edits.reference(state, node)
         concerned = idea == node.idea or (origin is not None and idea == origin.idea)
         if concerned and state.iterations[node.id].seq < ended:

@@ -97,7 +97,7 @@ def test_what_is_judged_stays_as_it_was_written():
         assert analysis.render(driver.state) == written[-1]
     assert written[1].startswith(written[0])
     assert "Code verdict: open (n=1)" in written[1] and "Code verdict of node 2: open (n=2)" in written[1]
-    assert "Code verdict of node 2: neutral (n=3)" in written[1]
+    assert "Code verdict of node 2: keep (n=3)" in written[1]
     assert "noise not measured" in written[1].split("## Iter 3")[0]  # as it was then
 
 
