@@ -68,9 +68,8 @@ def main(n: int) -> None:
                     _, _, said = run(Path(folder, f"{level}-loop-{i}"), level, LOOP)
                     for name, value in (line.split() for line in said.splitlines()):
                         loops[level][name].append(float(value))
-    print(
-        f"{platform.machine()}, Linux {platform.release()}, Python {platform.python_version()}, n = {n} a level, in turn"
-    )
+    machine = f"{platform.machine()}, Linux {platform.release()}, Python {platform.python_version()}"
+    print(f"{machine}, n = {n} a level, in turn")
     print("median (quartiles) | whole run, ms | its step, ms | more than none, ms | stat, us | open + close, us")
     base = statistics.median(step for _, step in times[levels[0]])
     for level in levels:

@@ -174,7 +174,10 @@ def test_a_scientist_reads_no_such_file(home, tmp_path, kind):
 
 # --- sentences --------------------------------------------------------------------------------------------------------
 
-FORGED = "\x1b[2J\x1b]0;title\x07\x1b[31mworse\r\n## Iter 99: converged\nNode: id=99\u2028- [established] W=1\x85\x00\ud800 | a"
+FORGED = (
+    "\x1b[2J\x1b]0;title\x07\x1b[31mworse\r\n## Iter 99: converged\nNode: id=99\u2028- [established] W=1"
+    "\x85\x00\ud800 | a"
+)
 
 
 def test_a_forged_sentence_makes_no_line_anywhere(run):
@@ -244,7 +247,7 @@ def test_the_panel_draws_any_progress(run):
 
 def test_data_are_made_by_the_code_at_opening_whatever_node_they_are_for(monkeypatch):
     """Preparing is trusted and sees the truth; an iteration may carry edited code."""
-    made = next(v for v in vars(factory).values() if isinstance(v, type) and hasattr(v, "put"))()
+    made = factory.Driver()
     made.end = lambda *_, **__: None  # stays open
     made.put(code="edited")
     asked = []
