@@ -19,8 +19,9 @@ side channels; anything in the given files themselves, and in the folders of the
 
 At `landlock` in addition: seeing that files exist and their sizes; the list of processes and their command lines; with
 devices, sockets by path name (a reachable docker.sock is a way out); before ABI 3 truncation, before 5 device ioctls;
-on other processors all that the list of system calls stops. It has no private `/tmp` and no `/dev/shm`: set TMPDIR below a writable path (workers that share memory
-through `/dev/shm` do not work). A read-only path inside a writable one is refused, because Landlock can only widen.
+on other processors all that the list of system calls stops. It has no private `/tmp` and no `/dev/shm`: set TMPDIR
+below a writable path (workers that share memory through `/dev/shm` do not work). A read-only path inside a writable one
+is refused, because Landlock can only widen.
 """
 
 from __future__ import annotations
@@ -53,6 +54,9 @@ SYSTEM_FILES = (
     "/sys/devices/system/node",
 )
 """What libraries ask at their start: addresses, names, time zone, processors. None holds a secret."""
+KERNEL_FILES = ("/proc/sys", "/proc/irq", "/proc/bus")
+"""Settings of the running kernel, made read-only under bwrap. It does so itself for a user who may write to these
+folders, and root without capabilities may not; but to the files in them, which belong to root, it may."""
 GPU_FILES = ("/sys", "/proc/driver/nvidia", "/usr/local/cuda", "/etc/nvidia")
 """Only with devices."""
 DEVICES = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom")
@@ -184,6 +188,8 @@ def bwrap_command(argv: list[str], cwd: str, env: dict[str, str], sandbox: Json)
             command += ["--ro-bind", path, path]
     devices = list(sandbox.get("devices", ()))
     command += ["--proc", "/proc", "--dev", "/dev", "--size", str(TMP_BYTES), "--tmpfs", "/tmp"]
+    for path in KERNEL_FILES:
+        command += ["--ro-bind-try", path, path]
     for path in (*SYSTEM_FILES, *(GPU_FILES if devices else ())):
         if not _inside(path, SYSTEM):
             command += ["--ro-bind-try", path, path]
@@ -310,8 +316,8 @@ CALLS: dict[str, tuple[int, int, dict[int, tuple[int, ...]]]] = {
                      16, 463, 466, 117, 270, 271, 438, 40, 39, 97, 268, 241, 280, 282),
     }),
 }  # fmt: skip
-"""Processor -> its audit number, the number of `socket`, and answer -> numbers of calls: mode, owner and times; io_uring
-(it makes sockets past `socket`); System V segments, semaphores and queues, POSIX queues, keys, attributes, ptrace and
+"""Processor -> its audit number, the number of `socket`, answer -> numbers of calls: mode, owner, times; io_uring (it
+makes sockets past `socket`); System V segments, semaphores and queues, POSIX queues, keys, attributes, ptrace and
 memory of others, mounts and namespaces, perf, bpf, userfaultfd."""
 
 

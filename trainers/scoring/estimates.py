@@ -21,7 +21,7 @@ from trainers.errors import RefusedError
 
 SIZE_MAX = 512 * 2**20
 MOMENTS_MAX = 50
-TERMS_MAX = 20
+TERMS_MAX, TERM_MAX = 20, 1e100
 COUNT_MAX = 2**53
 NAME = re.compile(r"^(\d{3,6})_(\d{7,12})\.npz$")
 LEARNED = ("W", "a", "lin_edge", "lin_phi")
@@ -135,7 +135,7 @@ def _progress_line(found: dict[str, Any]) -> dict[str, Any]:
 def _term(value: Any) -> float | None:
     if type(value) is int and abs(value) < COUNT_MAX:
         return float(value)
-    return value if isinstance(value, float) else None
+    return value if isinstance(value, float) and abs(value) < TERM_MAX else None
 
 
 def read_progress(path: Path) -> list[dict[str, Any]]:
