@@ -210,8 +210,13 @@ def useful_threads(threads: int, config: SignalConfig) -> int:
     return threads if config.training.batch_size * config.simulation.n_neurons >= ROWS_WORTH_SHARING else 1
 
 
-def train(order: Order, run_dir: Path) -> None:
+def train(order: Order, run_dir: Path, new_run: type[Run] | None = None) -> None:
     """Carry out a training order: train, write the final estimate and train.json.
+
+    Args:
+        order: what to train.
+        run_dir: RUN_DIR.
+        new_run: the class that writes the files of the run.
 
     Raises:
         StepError: see `trainers.errors`.
@@ -221,7 +226,7 @@ def train(order: Order, run_dir: Path) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     data, inputs = load_signal(order.train, order.inputs)
-    run = Run(run_dir, order.identity, order.device)
+    run = (new_run or Run)(run_dir, order.identity, order.device)
     run.listen()
     config = Reader(order.config)
     model = data_train_signal(config, data, inputs, run)
@@ -233,5 +238,5 @@ def train(order: Order, run_dir: Path) -> None:
         if not bool(torch.isfinite(value).all()):
             raise DivergedError(f"{name} is not finite after the last step; lower the learning rates")
     arrays = learned | predictions(model, inputs)
-    run.save_estimate(arrays, training.n_epochs - 1, run.total, final=True)
+    run.save_estimate(arrays, *run.last, final=True)
     run.finish(sorted(config.keys_read), idle_keys(order.config), final_loss)
