@@ -31,7 +31,8 @@ def check(run_dir: Path, data_dir: Path) -> None:
     for path in moments:
         estimates.read_estimate(path, {name: shapes[name] for name in estimates.LEARNED})
     _check_train(estimates.read_json(out / "train.json"))
-    if not any("prediction" in (line.get("terms") or {}) for line in estimates.read_progress(out / "progress.jsonl")):
+    terms = [line.get("terms") for line in estimates.read_progress(out / "progress.jsonl")]
+    if not any(isinstance(found, dict) and "prediction" in found for found in terms):
         raise RefusedError("progress.jsonl: expected a line with the loss term `prediction`, found none")
 
 

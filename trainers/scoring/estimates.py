@@ -12,6 +12,7 @@ import os
 import re
 import stat
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def read_estimate(path: Path, shapes: dict[str, tuple[int | None, ...]]) -> dict
                 if name not in arrays:
                     raise RefusedError(f"{path.name}: array {name!r} is missing; found {', '.join(arrays.files)}")
                 found[name] = _checked(path.name, name, arrays[name], shapes.get(name, ()))
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (OSError, ValueError, OverflowError, zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
         raise RefusedError(f"{path.name} is not a readable npz without pickles ({error})") from error
     return found
 
@@ -117,6 +118,6 @@ def read_progress(path: Path) -> list[dict[str, Any]]:
         try:
             found = json.loads(line)
             lines[int(found["step"])] = found
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, OverflowError, KeyError, TypeError, RecursionError):
             continue
     return [lines[step] for step in sorted(lines)]
