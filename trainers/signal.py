@@ -77,7 +77,7 @@ def data_train_signal(  # noqa: C901 (one loop that can be read and edited alone
     `coeff_edge_diff`; from then on they are `coeff_W_L1` and `coeff_edge_diff_phase2` (0 in the recorded behaviour,
     reference section 3.3.4), and the other penalties on W act.
 
-    Everything that must survive a kill stands in `stateful`.
+    Everything that must survive a kill stands in `stateful`: state_dict holders, generators, tensors changed in place.
 
     Args:
         config: sections simulation, graph_model and training.

@@ -1,6 +1,7 @@
 """Prepared code changes: each stays inside data_train_signal, acts, and can be killed and continued.
 
-The six in explorations/sparse_gnn/patches act in single-step training; the two here act in rollouts.
+The six in explorations/sparse_gnn/patches act in single-step training from iteration 1 on. Here are two that act in
+rollouts, and one that acts only once the loss stands still, which at iteration 1 it never does.
 """
 
 import ast
@@ -21,8 +22,9 @@ from tools.sizes import EDITABLE_LINES
 
 FOLDER = ROOT / "explorations" / "sparse_gnn" / "patches"
 HERE = Path(__file__).parent
-KINDS = {"optimizer", "scheduler", "clipping", "loss", "sampling", "early-stop", "curriculum", "intermediate"}
-"""What seed document 004 allows, Step 5.2 A, the recurrent loop by two of its hypotheses."""
+KINDS = {"optimizer", "scheduler", "clipping", "loss", "sampling", "early-stop", "curriculum", "intermediate",
+         "plateau"}  # fmt: skip
+"""What seed document 004 allows, Step 5.2 A, the recurrent loop by two of its hypotheses, the scheduler in two ways."""
 PATCHES = [*sorted(FOLDER.glob("*.patch")), *sorted(HERE.glob("*.patch"))]
 FUNCTION = "data_train_signal"
 STEPS = 120
@@ -56,9 +58,9 @@ def around(path):
 
 def test_there_is_one_of_each_kind():
     names = [p.stem for p in PATCHES]
-    assert [int(name[:2]) for name in names] == list(range(1, 9))
+    assert [int(name[:2]) for name in names] == list(range(1, 10))
     assert {name[3:] for name in names} == KINDS
-    assert all(name[3:] not in ("curriculum", "intermediate") for name in names[:6])
+    assert [p.parent for p in PATCHES] == [FOLDER] * 6 + [HERE] * 3
 
 
 @each_patch
@@ -122,7 +124,7 @@ def equal(left, right):
 
 @pytest.fixture
 def keys(patch):
-    return ROLLOUTS if patch.parent == HERE else {}
+    return ROLLOUTS if patch.stem[3:] in ("curriculum", "intermediate") else {}
 
 
 @pytest.mark.science
