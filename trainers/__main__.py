@@ -1,8 +1,10 @@
-"""The three programs of docs/contract.md, and the schema generator.
+"""The programs of docs/contract.md, and the schema generator.
 
     python -P -m trainers prepare SPEC.yaml DATA_DIR
     python -P -m trainers train RUN_DIR
     python -P -m trainers score RUN_DIR --data DATA_DIR
+    python -P -m trainers try RUN_DIR
+    python -P -m trainers check RUN_DIR --data DATA_DIR
     python -m trainers schema
 
 Exit codes: 0 done, 2 wrong arguments, 10 diverged, 11 out of memory, 12 stopped by SIGTERM, 13 refused.
@@ -34,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _end(args: argparse.Namespace, error: StepError) -> int:
     print(f"{args.name}: {error}", file=sys.stderr, flush=True)
-    if args.name == "train":
+    if args.name in ("train", "try"):
         from trainers.order import write_failure
 
         write_failure(args.run_dir, error.kind, str(error))
@@ -59,6 +61,23 @@ def _train(args: argparse.Namespace) -> None:
         train(order, args.run_dir)
 
 
+def _try(args: argparse.Namespace) -> None:
+    from trainers.order import read_order
+
+    (args.run_dir / "out" / "failure.json").unlink(missing_ok=True)
+    order = read_order(args.run_dir)
+    if order.system == "signal":
+        from trainers.trial import try_out
+
+        try_out(order, args.run_dir)
+
+
+def _check(args: argparse.Namespace) -> None:
+    from trainers.scoring.check import check
+
+    check(args.run_dir, args.data)
+
+
 def _score(args: argparse.Namespace) -> None:
     from trainers.scoring.score import score
 
@@ -74,7 +93,7 @@ def _schema(_: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m trainers", description=(__doc__ or "").splitlines()[0])
-    programs = parser.add_subparsers(dest="name", required=True, metavar="prepare|train|score|schema")
+    programs = parser.add_subparsers(dest="name", required=True, metavar="prepare|train|score|try|check|schema")
     prepare = programs.add_parser("prepare", help="make a regime's data (trusted)")
     prepare.add_argument("spec", type=Path, metavar="SPEC.yaml")
     prepare.add_argument("data_dir", type=Path, metavar="DATA_DIR")
@@ -86,6 +105,13 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("run_dir", type=Path, metavar="RUN_DIR")
     score.add_argument("--data", type=Path, required=True, metavar="DATA_DIR")
     score.set_defaults(program=_score)
+    trial = programs.add_parser("try", help="train a few steps of a sealed order, as a trial of its code (not trusted)")
+    trial.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    trial.set_defaults(program=_try)
+    check = programs.add_parser("check", help="check the form of what a trial left (trusted)")
+    check.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    check.add_argument("--data", type=Path, required=True, metavar="DATA_DIR")
+    check.set_defaults(program=_check)
     schema = programs.add_parser("schema", help="rewrite trainers/schema.json")
     schema.set_defaults(program=_schema)
     return parser

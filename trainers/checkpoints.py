@@ -25,15 +25,12 @@ def save(path: Path, stateful: Mapping[str, Any], progress: dict[str, Any], iden
 
     Args:
         path: `out/checkpoint.pt`.
-        stateful: name -> object with `state_dict` and `load_state_dict` (model, optimizer, scheduler) or a
-            `torch.Generator`.
+        stateful: name -> object with `state_dict` and `load_state_dict` (model, optimizer, scheduler), a
+            `torch.Generator`, or a tensor that is changed in place.
         progress: where training stands: numbers only.
         identity: sha of config, data, code and device kind.
     """
-    states = {
-        name: value.get_state() if isinstance(value, torch.Generator) else value.state_dict()
-        for name, value in stateful.items()
-    }
+    states = {name: _state(value) for name, value in stateful.items()}
     _, keys, position, has_gauss, gauss = np.random.get_state()
     content = {
         "format": FORMAT,
@@ -65,11 +62,25 @@ def load(path: Path, stateful: Mapping[str, Any], identity: str) -> dict[str, An
         os.replace(path, path.with_name("checkpoint.foreign"))
         return None
     for name, value in stateful.items():
-        state = content["states"][name]
-        value.set_state(state) if isinstance(value, torch.Generator) else value.load_state_dict(state)
+        _restore(value, content["states"][name])
     torch.set_rng_state(content["rng_torch"])
     if content["rng_cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(content["rng_cuda"])
     keys, position, has_gauss, gauss = content["rng_numpy"]
     np.random.set_state(("MT19937", keys.numpy().astype(np.uint32), position, has_gauss, gauss))
     return dict(content["progress"])
+
+
+def _state(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value
+    return value.get_state() if isinstance(value, torch.Generator) else value.state_dict()
+
+
+def _restore(value: Any, state: Any) -> None:
+    if isinstance(value, torch.Tensor):
+        value.copy_(state)
+    elif isinstance(value, torch.Generator):
+        value.set_state(state)
+    else:
+        value.load_state_dict(state)

@@ -39,6 +39,8 @@ class Run:
         self.device = torch.device(device)
         self.stop_requested = False
         self.total = 0
+        self.last = (0, 0)
+        """Epoch and number of the last gradient step taken, those before a kill included."""
         self._elapsed_before = 0.0
         self._start = self._last_line = time.monotonic()
         self._sums: dict[str, torch.Tensor] = {}
@@ -65,6 +67,7 @@ class Run:
         self._elapsed_before = float(progress["elapsed_s"])
         self._epoch_sum = torch.tensor(progress["epoch_sum"], dtype=torch.float64)
         self._epoch_steps = int(progress["epoch_steps"])
+        self.last = (int(progress["epoch"]), int(progress["step"]))
         print(f"continuing from step {progress['step']} of {total}", flush=True)
         return int(progress["step"])
 
@@ -98,7 +101,7 @@ class Run:
         """
         if self._steps and epoch != self._epoch:  # no line mixes two epochs, so none mixes two phases
             self._line(self._phase, self._epoch, step - 1)
-        self._phase, self._epoch = phase, epoch
+        self._phase, self._epoch, self.last = phase, epoch, (epoch, step)
         for name, value in terms.items():
             value = value.detach()
             self._sums[name] = self._sums[name] + value if name in self._sums else value

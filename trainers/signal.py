@@ -77,7 +77,7 @@ def data_train_signal(  # noqa: C901 (one loop that can be read and edited alone
     `coeff_edge_diff`; from then on they are `coeff_W_L1` and `coeff_edge_diff_phase2` (0 in the recorded behaviour,
     reference section 3.3.4), and the other penalties on W act.
 
-    Everything that must survive a kill stands in `stateful`.
+    Everything that must survive a kill stands in `stateful`: state_dict holders, generators, tensors changed in place.
 
     Args:
         config: sections simulation, graph_model and training.
@@ -210,8 +210,13 @@ def useful_threads(threads: int, config: SignalConfig) -> int:
     return threads if config.training.batch_size * config.simulation.n_neurons >= ROWS_WORTH_SHARING else 1
 
 
-def train(order: Order, run_dir: Path) -> None:
+def train(order: Order, run_dir: Path, new_run: type[Run] | None = None) -> None:
     """Carry out a training order: train, write the final estimate and train.json.
+
+    Args:
+        order: what to train.
+        run_dir: RUN_DIR.
+        new_run: the class that writes the files of the run.
 
     Raises:
         StepError: see `trainers.errors`.
@@ -221,7 +226,7 @@ def train(order: Order, run_dir: Path) -> None:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True)
     data, inputs = load_signal(order.train, order.inputs)
-    run = Run(run_dir, order.identity, order.device)
+    run = (new_run or Run)(run_dir, order.identity, order.device)
     run.listen()
     config = Reader(order.config)
     model = data_train_signal(config, data, inputs, run)
@@ -233,5 +238,5 @@ def train(order: Order, run_dir: Path) -> None:
         if not bool(torch.isfinite(value).all()):
             raise DivergedError(f"{name} is not finite after the last step; lower the learning rates")
     arrays = learned | predictions(model, inputs)
-    run.save_estimate(arrays, training.n_epochs - 1, run.total, final=True)
+    run.save_estimate(arrays, *run.last, final=True)
     run.finish(sorted(config.keys_read), idle_keys(order.config), final_loss)
