@@ -178,7 +178,8 @@ class Library:
                 return LOGS[file](opened)
         except OSError as error:
             if file == "analysis.log" and _is_readable(run.root / "stdout.log", self._paths.runs):
-                return f"(the run left no analysis.log; its stdout.log)\n{self._log(state, iteration, attempt, 'stdout.log')}"
+                said = self._log(state, iteration, attempt, "stdout.log")
+                return f"(the run left no analysis.log; its stdout.log)\n{said}"
             raise RefusedError(self._no_log(run, file)) from error
 
     def _no_log(self, run: RunPaths, file: str) -> str:

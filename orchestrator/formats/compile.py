@@ -54,15 +54,8 @@ def compile_contract(
     return compiled.contract
 
 
-def compile_all(
-    name: str,
-    draft: InstructionDraft,
-    schema: SystemSchema,
-    spec: Exploration,
-    config: Document,
-    profile: str,
-    patches: Mapping[str, str] = NO_PATCHES,
-) -> Compiled:
+def compile_all(name: str, draft: InstructionDraft, schema: SystemSchema, spec: Exploration, config: Document,
+                profile: str, patches: Mapping[str, str] = NO_PATCHES) -> Compiled:  # fmt: skip
     """Return the contract, or None, with every problem and warning. `patches`: file name -> text."""
     work = Work(draft, schema, spec, config, profile)
     work.unsettled()
@@ -90,9 +83,9 @@ def compile_all(
         "user_instructions": wishes.user_instructions(work, start, regimes),
         "strategies": practice.strategies(work),
         "scopes": practice.scopes(work) or code_permission.default_scopes(work),
-        **code_permission.settings(work, patches),
         "figures": practice.figures(work),
     }
+    fields |= code_permission.settings(work, patches)
     problems = tuple(dict.fromkeys(work.problems))
     if any(p.stops for p in problems):
         return Compiled(None, problems)
@@ -116,6 +109,9 @@ def compile_all(
             **fields,
         )
     except ValidationError as error:
-        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in error.errors())
-        return Compiled(None, (*problems, Problem(where=draft.source, text=found)))
+        return Compiled(None, (*problems, Problem(where=draft.source, text=_faults(error))))
     return Compiled(contract, problems)
+
+
+def _faults(error: ValidationError) -> str:
+    return "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in error.errors())

@@ -229,10 +229,10 @@ def around(name, function):
     """Return a function that dies before or after it does its work."""
 
     def killing(*given):
-        if POINT == f"before_{name}":
+        if "before_" + name == POINT:
             die()
         found = function(*given)
-        if POINT == f"after_{name}":
+        if "after_" + name == POINT:
             die()
         return found
 

@@ -1,4 +1,4 @@
-"""Code as an experiment, end to end: real engine, real HTTP on loopback, real git, real child processes in a sandbox."""
+"""Code as an experiment, end to end: real engine, real HTTP on loopback, real git, real processes in a sandbox."""
 
 import hashlib
 import subprocess

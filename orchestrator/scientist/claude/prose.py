@@ -129,7 +129,7 @@ def visible(text: str) -> str:
 
 
 def told(reason: str, ends: str = "") -> str:
-    """Return a refusal as it is told and kept: printable, its middle left out where it is long; `ends`: "\\n" to stay."""
+    """Return a refusal as it is told and kept: printable but for `ends`, its middle left out where it is long."""
     plain = "".join(c if c.isprintable() or c in ends else " " for c in reason[:TOLD] + reason[TOLD:][-TOLD:])
     return plain if len(reason) <= 2 * TOLD else f"{plain[:TOLD]} [...] {plain[TOLD:]}"
 
