@@ -35,10 +35,11 @@ def propose(driver, code, parent=1, *, seeds=(7, 42), hypothesis="by hand", stra
     return iteration
 
 
-def edit(driver, value=None, parent=1, *, name=None, outcome="ok", metrics=None, ended=None, seeds=(7, 42), **fields):
+def edit(driver, value=None, parent=1, *, name=None, outcome="ok", metrics=None, ended=None, seeds=(7, 42),
+         strategy="code-modification", **fields):  # fmt: skip
     """Propose a code edit, end its run and return its number; `fields` are the change's, `ended` the run's."""
     name = name or f"edit{driver.state.last_iteration + 1}"
-    iteration = propose(driver, change(name, **fields), parent, seeds=seeds)
+    iteration = propose(driver, change(name, **fields), parent, seeds=seeds, strategy=strategy)
     found = {n: Metric(value=v) for n, v in ((metrics or {}) | {"connectivity_R2": value}).items() if v is not None}
     driver.end(iteration, outcome=outcome, metrics=found, **(ended or {}))
     return iteration

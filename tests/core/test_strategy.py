@@ -114,7 +114,7 @@ def neutral(driver, *values, then=None, combined=False, parents=(1, 1)):
 def codes(driver, *values):
     driver.put(0.5)
     for i, value in enumerate(values):
-        edit(driver, value, parent=i + 1)
+        edit(driver, value, parent=i + 1, strategy="exploit")
 
 
 def gaps(driver, *pairs):
