@@ -78,8 +78,9 @@ test: $(STAMP) ## all tests that need no GPU, network or key (under 10 minutes o
 test-science: $(STAMP) ## slow recovery tests on real training
 	$(BIN)/python -m pytest -m science -n 1 --timeout 900
 
-bench: $(STAMP) ## gradient steps per second: dense path beside message passing over edges
+bench: $(STAMP) ## gradient steps per second: dense path beside message passing; then what a sandbox costs a run
 	@$(BIN)/python -m trainers.bench
+	@$(BIN)/python tools/bench_sandbox.py
 
 parity: $(STAMP) ## retrain recorded results, with the old defect of the data and without (about 5 minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m trainers.parity
