@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.core import configs, strategy, tree
+from orchestrator.core import code_rules, configs, strategy, tree
 from orchestrator.core.classify import verdict
 from orchestrator.core.mutation import number
 from orchestrator.core.state import Node, State
@@ -232,7 +232,7 @@ def _triggers(state: State) -> list[str]:
     followed = ", ".join(f"{name} {n}" for name, n in strategy.uses(state).items() if n)
     found = [t for t in strategy.active(state) if t.group != "default"]
     lines = [f"Strategy table: {len(state.strategies)} rows; followed so far: {followed or 'none'}"]
-    off = " (not followed: code edits are off)" if state.contract.code == "off" else ""
+    off = " (not followed: code edits are off)" if code_rules.off(state) else ""
     return [*lines, *(f"- holds now: {t.strategy} ({t.evidence}){off if t.kind in EDITS else ''}" for t in found)]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestrator.core import configs, slots, strategy, strategy_kinds, tree
+from orchestrator.core import code_rules, configs, edits, slots, strategy, strategy_kinds, tree
 from orchestrator.core.classify import verdict
 from orchestrator.core.diagnosis import line as diagnosis_line
 from orchestrator.core.mutation import describe, number
@@ -12,7 +12,7 @@ from orchestrator.core.records import Role
 from orchestrator.core.scene import Scene
 from orchestrator.core.state import Iteration, Node, State
 from orchestrator.core.stats import noise, summarise
-from orchestrator.formats import code_edits, memory, ucb_scores
+from orchestrator.formats import code_edits, code_permission, memory, ucb_scores
 from orchestrator.formats.entry import idle_text, metric_text
 from orchestrator.scientist.claude.plans import Plans, bounds
 from orchestrator.scientist.desk import Desk
@@ -157,8 +157,23 @@ def _one(state: State, it: Iteration) -> Iterator[str]:
 
 def _edits(state: State) -> list[str]:
     """Return the code edits that were tried, what decides the open ones, and what may be repaired."""
-    tried = code_edits.table(state)
-    return ["## Code edits", "", *tried, *(["", *now] if (now := code_edits.waiting(state)) else [])] if tried else []
+    if code_rules.off(state):
+        return []
+    tried, now = code_edits.table(state), code_edits.waiting(state)
+    lines = ["## Code edits", "", f"May be edited: {code_permission.editable(state.contract.scopes)}"]
+    for part in (tried, now):
+        lines += ["", *part] if part else []
+    for it in edits.awaiting_repair(state):
+        said = it.final.traceback if it.final is not None else ""
+        if said:
+            number = it.proposal.iteration
+            lines += [
+                "",
+                f"What iteration {number} died of (output of its code, data):",
+                "",
+                *(f"    {line}" for line in said.splitlines()),
+            ]
+    return lines
 
 
 def _candidates(state: State, block: int) -> list[str]:
@@ -168,7 +183,7 @@ def _candidates(state: State, block: int) -> list[str]:
 def _triggers(state: State, block: int) -> list[str]:
     if not state.strategies:
         return []
-    off = strategy_kinds.EDITS if state.contract.code == "off" else ()
+    off = strategy_kinds.EDITS if code_rules.off(state) else ()
     found = [t for t in strategy.active(state, block) if t.kind not in off]
     lines = ["## Strategy rows that hold now", ""]
     return [*lines, *(f"- {t.strategy}: {t.evidence}. Action: {t.action}" for t in found)]
