@@ -95,7 +95,7 @@ TEXT = [
     ("nonlocal at top", end("\nnonlocal x\n"), "no valid Python"),
     ("deep brackets", inside("x = " + "(" * 4000 + "1" + ")" * 4000), "nested"),
     ("deep minus", inside("x = " + "-" * 8000 + "1"), "nested"),
-    ("a deep use", inside("run" + ".a" * 280 + " = 1"), "nested"),
+    ("a deep use", inside("run" + ".a" * 280 + " = 1"), "refused"),
     ("deep sum", inside("x = 1" + "+1" * 7000), "nested"),
     ("deep attributes", inside("x = a" + ".b" * 7000), "nested"),
     ("deep sum in an f-string", inside("x = f'{1" + "+1" * 7000 + "}'"), "nested"),
