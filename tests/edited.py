@@ -12,7 +12,8 @@ def change(name="a", text="clip the gradient", **fields):
     return CodeChange(**fields)
 
 
-def propose(driver, code, parent=1, *, seeds=(7, 42), hypothesis="by hand", strategy="code-modification", base=None):
+def propose(driver, code, parent=1, *, seeds=(7, 42), hypothesis="by hand", strategy="code-modification", base=None,
+            tree=None):  # fmt: skip
     """Propose a code edit of a node's code; return its number."""
     state = driver.state
     iteration = state.last_iteration + 1
@@ -23,7 +24,7 @@ def propose(driver, code, parent=1, *, seeds=(7, 42), hypothesis="by hand", stra
         base=base,
         mutation=Mutation(kind="code", code=code),
         config_sha=configs.idea_sha(state.base_config(base, state.block_of(iteration))),
-        code=f"tree{iteration}",
+        code=tree or f"tree{iteration}",
         training_seed=seeds[0],
         simulation_seed=seeds[1],
         strategy=strategy,

@@ -22,6 +22,7 @@ from orchestrator.formats import memory
 from orchestrator.launch.folder import read_file
 from orchestrator.paths import Paths
 from orchestrator.store import atomic, journal
+from orchestrator.vcs import code
 from orchestrator.views import lines, report_costs, report_edits, report_slots, report_tables
 from orchestrator.views.report_html import STYLE, Images, folded, text
 from orchestrator.views.report_svg import block_tree, chart
@@ -40,7 +41,7 @@ def write(paths: Paths) -> Path:
         UserError: nothing has run there yet.
     """
     target = paths.out / "report.html"
-    atomic.write_text(target, render(paths, state_of(paths)))
+    atomic.write_text(target, render(paths, state_of(paths), lambda a, b: code.difference(paths.out, a, b)))
     return target
 
 

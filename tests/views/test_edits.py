@@ -8,6 +8,7 @@ from orchestrator.core.records import sha_of
 from orchestrator.errors import UserError
 from orchestrator.paths import Paths
 from orchestrator.store import journal
+from orchestrator.vcs import code, git
 from orchestrator.views import lines, report, report_edits, status
 from tests.edited import again, change, edit, propose, reflect
 from tests.factory import Driver, contract
@@ -26,6 +27,14 @@ def driver():
     edit(made, 0.9, text="cosine schedule, with a warm-up")
     edit(made, 0.1)
     return made
+
+
+def journalled(driver, paths):
+    """Write the driver's events as a journal, its contract sealed."""
+    whole = contract(n_iter_block=40).model_dump(mode="json")
+    sealed = driver.events[0].body.model_copy(update={"contract": whole, "contract_sha": sha_of(whole)})
+    events = [driver.events[0].model_copy(update={"body": sealed}), *driver.events[1:]]
+    paths.journal.write_bytes(b"".join(map(journal.encode, events)))
 
 
 def test_the_terminal_says_what_a_judged_edit_came_to(driver):
@@ -55,10 +64,7 @@ def test_a_nodes_line_has_its_verdict(driver):
 
 def test_status_lists_what_was_left_behind_with_the_command_that_shows_it(driver, paths):
     paths.out.mkdir()
-    whole = contract(n_iter_block=40).model_dump(mode="json")
-    sealed = driver.events[0].body.model_copy(update={"contract": whole, "contract_sha": sha_of(whole)})
-    events = [driver.events[0].model_copy(update={"body": sealed}), *driver.events[1:]]
-    paths.journal.write_bytes(b"".join(map(journal.encode, events)))
+    journalled(driver, paths)
     with journal.Journal(paths.journal, paths.engine_lock):
         told = status.show(paths).splitlines()
     at = told.index("code edit left behind: node 3, trainers/signal.py: data_train_signal, clip the gradient")
@@ -85,6 +91,23 @@ def test_the_report_shows_the_diff_where_it_is_lent(driver, paths):
     assert "<pre class=flat>tree-&gt;tree2 +a &lt; b ?" in section and section.count("<pre") == 1
     assert "(cut here)" in section and len(section) < 25_000
     section.encode()
+
+
+def test_a_written_report_shows_the_diff_of_the_explorations_own_repository(paths, tmp_path):
+    paths.out.mkdir()
+    (tmp_path / "source" / "trainers").mkdir(parents=True)
+    (tmp_path / "source" / "models").mkdir()
+    (tmp_path / "source" / "models" / "mlp.py").write_text("x = 1\n")
+    (tmp_path / "source" / "trainers" / "signal.py").write_text("a < b\n")
+    _, old = git.commit_code(paths.out, tmp_path / "source", "exploration/toy", "start")
+    new = code.tree_with(paths.out, old, {"trainers/signal.py": "a < c\n"})
+    made = Driver(contract(n_iter_block=40))
+    made.put(0.5, code=old)
+    made.end(propose(made, change(), tree=new), 0.9)
+    journalled(made, paths)
+    page = report.write(paths).read_text()
+    self_contained(page)
+    assert "\n-a &lt; b\n+a &lt; c\n" in page
 
 
 def test_what_others_wrote_is_escaped(driver, paths):
