@@ -32,6 +32,8 @@ def proposal(desk: Desk, draft: Draft, code: CodeDraft, fields: dict[str, object
     seeds = code_rules.seeds(desk.state, node.id)
     if seeds is None:
         raise RefusedError(f"a code edit of node {node.id} refused: no run of it ended well, so nothing compares")
+    if all(office(desk).text(desk.state.nodes[base].code, path) == text for path, text in code.texts.items()):
+        raise RefusedError(f"nothing was changed in the code of node {base}: edit it first, with edit_code")
     found = changed(desk, node.code, code)
     made = CodeChange(
         change=code.change, edits=found, commit="", repairs=code.repairs, combines=code.combines, patch=code.patch

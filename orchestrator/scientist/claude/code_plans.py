@@ -119,10 +119,11 @@ class CodePlans:
         if self._closed:
             raise RefusedError(f"combine_code refused: {self._closed}")
         nodes = [self._state.nodes[n] for n in (first, second)]
+        edited = all(self._state.iterations[n.id].proposal.mutation.kind == "code" for n in nodes)
         parents = {n.parent for n in nodes}
         parent = parents.pop()
-        if parents or parent is None or first == second:
-            raise RefusedError(f"nodes {first} and {second} refused: two different edits of one parent are combined")
+        if parents or parent is None or first == second or not edited:
+            raise RefusedError(f"nodes {first} and {second} refused: two code edits of one parent are combined")
         texts = self._office.combined(self._state.nodes[parent].code, (nodes[0].code, nodes[1].code))
         return Plan(parent=parent, texts=texts, combines=(first, second)), (
             f"the code edits of nodes {first} and {second} together, on node {parent}"
