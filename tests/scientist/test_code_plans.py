@@ -1,4 +1,4 @@
-"""Code edits in the making, over a real repository: drafts of a slot, trials asked once, commits, two edits together."""
+"""Code edits in the making, over a real repository: drafts of a slot, trials asked once, commits, combinations."""
 
 from types import SimpleNamespace
 
