@@ -167,20 +167,22 @@ def test_an_edit_of_a_node_without_a_result_is_kept_for_having_one():
 
 
 def test_pairs_are_of_one_idea_whatever_block_and_of_one_regime():
-    regimes = tuple(RegimeRule(name=n, values={"simulation.n_neurons": v}) for n, v in (("small", 10), ("big", 20)))
+    regimes = tuple(RegimeRule(name=n, values={"simulation.n_neurons": 10}) for n in ("one", "two"))
     for declared, n in (((), 2), (regimes, 1)):
         driver = Driver(contract(n_iter_block=2, replicate_every=0, regimes=declared))
         driver.put(0.5)
         node = edit(driver, 0.9)
-        first = driver.put(0.5, code="tree", seeds=(8, 42))  # the same config and code, in the next block
-        again(driver, first, 0.5, 9)
-        assert (driver.state.nodes[1].idea == driver.state.nodes[3].idea) is (not declared)
-        driver.state.ideas.setdefault(driver.state.nodes[node].idea, []).append(4)
-        driver.state.iterations[4].proposal = driver.state.iterations[4].proposal.model_copy(
-            update={"training_seed": 8}
-        )
-        driver.state.memo.clear()
-        assert verdict(driver, node).n == n
+        first = driver.put(0.5, seeds=(8, 42))  # in the next block the same config, the same code and the same edit
+        driver.end(propose(driver, change(), first, seeds=(8, 42), tree=driver.state.nodes[node].code), 0.9)
+        assert driver.state.nodes[node].idea == driver.state.nodes[4].idea
+        assert verdict(driver, node).n == verdict(driver, 4).n == n
+
+
+def test_what_happens_on_another_draw_decides_nothing():
+    driver = made()
+    node = edit(driver, 0.9)
+    again(driver, node, None, 7, 43, outcome="crashed")
+    assert verdict(driver, node).verdict == "keep"
 
 
 def test_a_child_of_root_has_nothing_to_be_compared_with():

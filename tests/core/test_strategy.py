@@ -89,7 +89,7 @@ def coded(driver, *values, parent=0.5, more=()):
 def undecided(driver, *values):
     """A plateau of configs beside a code edit of node 1, which is in flight while its value is None."""
     driver.put(values[0])
-    number = propose(driver, change())
+    number = propose(driver, change(), strategy="exploit")
     if values[1] is not None:
         driver.end(number, values[1])
     for key, new, value in zip((LR, L1, LR, L1), (1e-3, 1e-4, 2e-3, 1e-6), values[2:], strict=True):
