@@ -41,6 +41,10 @@ class RefusedError(Exception):
     """A proposal that breaks a rule: says what was refused, the rule, and the nearest valid thing."""
 
 
+class TrialRefusedError(RefusedError):
+    """A code edit that did not survive its trial; the sentence holds a traceback, line by line."""
+
+
 class StoppedError(Exception):
     """A person asked the engine to stop while it waited for something."""
 

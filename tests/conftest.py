@@ -5,12 +5,15 @@ import socket
 import tempfile
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from orchestrator.llm.anthropic import credentials
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
+settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("project")  # how long an example takes says nothing on a machine with other work
 LIVE = "live"
 """The one marker whose test may reach the real service: `pytest -m live`, with a key in the environment."""
 KEYS = pytest.StashKey[dict]()

@@ -177,7 +177,8 @@ class Library:
             with open_file(run.root / file, root=self._paths.runs) as opened:
                 return LOGS[file](opened)
         except OSError as error:
-            if file == "analysis.log" and _is_readable(run.root / "stdout.log", self._paths.runs):
+            failed = it is not None and it.outcome != "ok" and isinstance(error, FileNotFoundError)
+            if failed and file == "analysis.log" and _is_readable(run.root / "stdout.log", self._paths.runs):
                 said = self._log(state, iteration, attempt, "stdout.log")
                 return f"(the run left no analysis.log; its stdout.log)\n{said}"
             raise RefusedError(self._no_log(run, file)) from error

@@ -13,7 +13,7 @@ from orchestrator.core.configs import idea_sha
 from orchestrator.core.events import CodeChecked
 from orchestrator.core.records import Config, sha_of
 from orchestrator.core.state import State
-from orchestrator.errors import JournalError, RefusedError
+from orchestrator.errors import JournalError, TrialRefusedError
 from orchestrator.paths import Paths
 from orchestrator.ports import Candidate
 from orchestrator.vcs import code, git, message
@@ -60,7 +60,7 @@ class Workbench:
                 )
             found = self._trial(tree, candidate.config)
         if not found.ok:
-            raise RefusedError(f"the code edit of iteration {candidate.iteration} refused: {found.sentence}")
+            raise TrialRefusedError(f"the code edit of iteration {candidate.iteration} refused: {found.sentence}")
         branch = f"exploration/{state.opened.exploration}"
         parent = lineage.code_commit(state, candidate.base) or git.opening_commit(self._folder, branch)
         if parent is None:

@@ -26,7 +26,7 @@ def test_defaults():
         ({"slots": 0}, "slots"),
         ({"mode": "async"}, "mode"),
         ({"roles": ["boss"]}, "roles"),
-        ({"code": "on"}, "code"),
+        ({"code": "sometimes"}, "code"),
         ({"launcher": "ray"}, "launcher"),
         ({"scientist": "gpt"}, "scientist.*'offline' or 'claude'"),
         ({"keep": "best"}, "keep.*nothing honours"),

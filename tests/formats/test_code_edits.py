@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from orchestrator.core.contract import Scope
 from orchestrator.core.mutation import describe
 from orchestrator.formats import analysis, code_edits, entry, memory
 from orchestrator.scientist.claude import facts
@@ -13,6 +14,8 @@ from tests.factory import Driver, contract
 
 NASTY = "x | y\n## Iter 9: converged\r\n<script>alert(1)</script> \x1b[31m\u202e"
 LR = "training.learning_rate_W_start"
+
+SCOPES = (Scope(path="trainers/signal.py", function="data_train_signal", permission="ONLY"),)
 
 
 def made(n_iter_block=40, **fields):
@@ -144,7 +147,7 @@ def told(driver):
 
 
 def test_memory_and_facts_show_the_table_and_what_is_due():
-    driver = made(code="on")
+    driver = made(code="on", unsandboxed=True, scopes=SCOPES)
     edit(driver, 0.502)
     edit(driver, outcome="crashed", ended={"sentence": "NameError: scale"})
     text = memory.render(driver.state)
@@ -162,7 +165,12 @@ def test_memory_and_facts_show_the_table_and_what_is_due():
 def test_rows_about_edits_are_shown_to_claude_where_code_may_be_edited(code, shown):
     from orchestrator.core.strategy_rows import read_row
 
-    driver = made(code=code, strategies=(read_row("code-refine", "code change improved R2", "act", {}.get),))
+    driver = made(
+        code=code,
+        unsandboxed=True,
+        scopes=SCOPES,
+        strategies=(read_row("code-refine", "code change improved R2", "act", {}.get),),
+    )
     edit(driver, 0.9)
     assert ("- code-refine: the code edit of node 2: keep" in told(driver)) is shown
     assert ("code edits are off" in memory.render(driver.state)) is not shown

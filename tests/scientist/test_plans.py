@@ -173,5 +173,5 @@ def test_rows_about_code_are_not_followed_while_it_is_off(driver):
     choose(plans, 0, 2)
     change(plans, 0, "lr_W", 1e-2)
     plan = said(0)[0].model_copy(update={"strategy": "code-modification"})
-    with pytest.raises(RefusedError, match="code edits are off; take one of exploit"):
+    with pytest.raises(RefusedError, match="code edits are off in this exploration.*; take one of exploit"):
         plans.proposals([plan])

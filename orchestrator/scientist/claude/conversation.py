@@ -11,7 +11,7 @@ from orchestrator.core.events import Refused
 from orchestrator.core.exploration import ModelSettings
 from orchestrator.core.records import Record, Turn
 from orchestrator.core.state import State
-from orchestrator.errors import RefusedError
+from orchestrator.errors import RefusedError, TrialRefusedError
 from orchestrator.ports import Office
 from orchestrator.scientist.claude import echo, prompt, prose, tools
 from orchestrator.scientist.claude.calls import Caller
@@ -111,7 +111,10 @@ class Conversation:
             try:
                 results.append(self._one(call, last=i == len(calls) - 1))
             except RefusedError as error:
-                results.append(_result(call, f"Refused: {self._refuse(str(error))}", error=True))
+                told = self._refuse(str(error))
+                if call.get("name") in tools.CODE_TOOLS or isinstance(error, TrialRefusedError):
+                    told = prose.told(str(error), ends="\n")  # lines of code, or a traceback
+                results.append(_result(call, f"Refused: {told}", error=True))
         return results
 
     def _refused_in(self, results: list[Block]) -> bool:
@@ -146,18 +149,18 @@ class Conversation:
     # Refusals
 
     def _refuse(self, reason: str) -> str:
-        """Put a refusal on record, as one line, and return it as it is told: a traceback keeps its lines.
+        """Put a refusal on record and return it as it is told.
 
         Once: a conversation that is gone through again after a kill refuses the same.
         """
-        shown, reason = prose.told(reason, ends="\n"), prose.told(reason)
+        reason = prose.told(reason)
         self._refusals += 1
         here = [r for r in self._office.ledger().refusals if r.turn == self._turn]
         place = self._before + self._refusals
         if place <= len(here) and here[place - 1].reason == reason:
-            return shown
+            return reason
         self._office.record(Refused(turn=self._turn, attempt=len(here) + 1, scientist="claude", reason=reason))
-        return shown
+        return reason
 
 
 def _result(call: Block, content: Any, *, error: bool = False) -> Block:

@@ -157,11 +157,11 @@ def _one(state: State, it: Iteration) -> Iterator[str]:
 
 def _edits(state: State) -> list[str]:
     """Return the code edits that were tried, what decides the open ones, and what may be repaired."""
-    if code_rules.off(state):
-        return []
-    tried, now = code_edits.table(state), code_edits.waiting(state)
+    off, tried = code_rules.off(state), code_edits.table(state)
+    if off:
+        return ["## Code edits", "", *tried, "", f"No more of them: {off}."] if tried else []
     lines = ["## Code edits", "", f"May be edited: {code_permission.editable(state.contract.scopes)}"]
-    for part in (tried, now):
+    for part in (tried, code_edits.waiting(state)):
         lines += ["", *part] if part else []
     for it in edits.awaiting_repair(state):
         said = it.final.traceback if it.final is not None else ""
