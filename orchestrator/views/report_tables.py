@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.core import configs, tree
+from orchestrator.core import configs, lineage, tree
 from orchestrator.core.classify import verdict
 from orchestrator.core.mutation import describe, number
 from orchestrator.core.records import Config
@@ -51,9 +51,21 @@ def best_against_start(state: State) -> str:
             [text(key), right(number(old)), right(number(new))]
             for key, old, new in differences(state.nodes[state.first_of(block)].config, node.config)
         ]
+        rows += _code_rows(state, state.first_of(block), node.id)
         parts.append(f"<h3>{text(_best_title(state, node, regime, block))}</h3>")
         parts.append(table(("key", "first run", "best"), rows, "the best is the first run itself"))
     return "".join(parts) or "<p class=dim>no results yet</p>"
+
+
+def _code_rows(state: State, first: int, best: int) -> list[list[str]]:
+    """Return a row for each code edit that the best node has and the first run has not."""
+    before = lineage.code_path(state, first)
+    rows = []
+    for proposal in lineage.code_path(state, best):
+        if proposal not in before:
+            told = describe(state.contract, proposal.mutation)
+            rows.append([text("code"), right(""), right(f"{told} (iteration {proposal.iteration})")])
+    return rows
 
 
 def _best_title(state: State, node: Node, regime: str, block: int) -> str:

@@ -9,7 +9,7 @@ from orchestrator.errors import UserError
 from orchestrator.paths import Paths
 from orchestrator.store import journal
 from orchestrator.vcs import code, git
-from orchestrator.views import lines, report, report_edits, status
+from orchestrator.views import lines, report, report_edits, report_tables, status
 from tests.edited import again, change, edit, propose, reflect
 from tests.factory import Driver, contract
 from tests.views.test_report import NASTY, self_contained
@@ -115,3 +115,8 @@ def test_what_others_wrote_is_escaped(driver, paths):
     driver.end(number, outcome="crashed", sentence=NASTY)
     found = self_contained(report.render(paths, driver.state, lambda a, b: NASTY))
     assert found.text.count(NASTY) >= 5
+
+
+def test_the_best_says_which_edits_it_has(driver):
+    told = report_tables.best_against_start(driver.state)
+    assert "cosine schedule, with a warm-up (iteration 2)" in told and "(iteration 3)" not in told
