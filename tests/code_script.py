@@ -72,6 +72,8 @@ class CodeScript(DemoScript):
 
     def _submit(self, task):
         name, given = super()._submit(task)
+        for said in given["observations"]:
+            said["observation"] = "a scripted remark: compare with the parent's, degenerate where the gap says so"
         for plan in given["proposals"]:
             found = self._try(task, plan["slot"])
             if found is not None:

@@ -46,9 +46,16 @@ CASES = [(point, "engine") for point in (
 )]  # fmt: skip
 CASES += [("mid_trial", "engine,supervisor"), ("mid_trial", "engine,supervisor,child"), ("mid_trial", "child")]
 CASES += [("mid_trial", "supervisor"), ("mid_training", "engine,supervisor,child")]
+QUICK = (("mid_trial", "engine,supervisor,child"), ("after_failed_check", "engine"), ("after_commit", "engine"),
+         ("before_refs", "engine"), ("result_not_judged", "engine"))  # fmt: skip
+"""Run by `make test`; all of them by `make test-science`."""
 
 
-@pytest.mark.parametrize(("point", "victims"), CASES)
+def case(point, victims):
+    return pytest.param(point, victims, marks=[] if (point, victims) in QUICK else pytest.mark.science)
+
+
+@pytest.mark.parametrize(("point", "victims"), [case(*c) for c in CASES])
 def test_resume_gives_the_same_tree(uninterrupted, tmp_path, point, victims):
     home = code_toy.make_home(tmp_path, *OPTIONS, patches=PATCHES)
     words = [sys.executable, str(DRIVER), point, victims, str(CODE), "--home", str(home), "explore", "toy"]

@@ -177,7 +177,7 @@ def spoil(path, **arrays):
 
 SPOILT = {
     r"W has shape \(10, 9\), expected \(10, 10\)": {"W": np.zeros((10, 9), np.float32)},
-    r"array 'heldout_du' is missing; found W, a": {"heldout_du": None},
+    r"array 'heldout_du' is missing; found 'W', 'a'": {"heldout_du": None},
     r"rollout_u has shape \(2,\)": {"rollout_u": np.zeros(2)},
     r"lin_phi holds NaN or infinite": {"lin_phi": np.full((10, 201), np.nan)},
     r"not a readable npz": {"step": np.array(np.inf)},

@@ -157,6 +157,9 @@ class Draft:
 
     def submit(self, call: tools.Submit) -> Turn:
         """Return the turn; raises RefusedError when a part is missing or breaks a rule."""
+        if self.plans.edits_code:  # a trial takes its time: what may be refused without one goes first
+            self._reflections(call, ())
+            self._acknowledged(call)
         proposals = self.plans.proposals(call.proposals)
         turn = Turn(
             turn=len(self.state.turns) + 1,

@@ -155,6 +155,11 @@ class Plans:
         self._plans[call.slot] = plan
         return f"slot {call.slot}: {told}"
 
+    @property
+    def edits_code(self) -> bool:
+        """Whether a slot is to run edited code."""
+        return any(plan.texts for plan in self._plans.values())
+
     def _code(self, slot: int) -> CodePlans:
         return CodePlans(self.state, self._office, self.iteration_of(slot), self.block)
 
