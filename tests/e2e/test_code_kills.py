@@ -7,7 +7,8 @@ import pytest
 
 from orchestrator.core.events import CodeChecked
 from orchestrator.store import journal
-from tests import code_toy, toy
+from tests import claude, code_toy, toy
+from tests.code_script import CodeScript, on
 from tests.e2e.test_kills import DRIVER, history
 
 ITERATIONS = 6
@@ -81,3 +82,42 @@ def test_resume_gives_the_same_tree(uninterrupted, tmp_path, point, victims):
     replayed = toy.run(home, "replay", "toy")
     assert replayed.returncode == 0, replayed.stdout + replayed.stderr
     toy.wait_for(lambda: not toy.processes_of(home))
+
+
+SCRIPT = CodeScript(
+    {
+        CODE: (
+            on(1, "gain = gain + 0.1 * unknown", "an unknown name"),
+            on(1, "gain = gain + 0.02 * rate", "a rate that gains"),
+        )
+    }
+)
+
+
+def asked(folder, first=()):
+    """Return the home of an exploration that Claude drives, run by the words in `first` and then to its end."""
+    home = code_toy.make_home(folder, *OPTIONS)
+    total = ("--iterations", str(ITERATIONS))
+    with claude.server(SCRIPT) as server:
+        env = claude.environment(server)
+        if first:
+            words = [sys.executable, str(DRIVER), *first, str(CODE), "--home", str(home), "explore", "toy", *total]
+            killed = subprocess.run(words, capture_output=True, timeout=40, env=toy.environment(**env))
+            assert killed.returncode == -9
+        done = toy.run(home, "explore", "toy", *total, **env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return home, len(server.requests)
+
+
+@pytest.mark.science
+@pytest.mark.timeout(600)
+def test_a_conversation_goes_on_after_its_trial(tmp_path):
+    """Killed in or after the trial that `submit` asked for: the same commit, no reply paid twice, no second trial."""
+    whole, requests = asked(tmp_path / "whole")
+    assert history(whole)[1][CODE].code != history(whole)[1][1].code
+    for point in ("mid_trial", "after_failed_check", "after_code_checked", "after_commit", "before_turn"):
+        home, again = asked(tmp_path / point, (point, "engine"))
+        assert history(home) == history(whole), point
+        assert refs(home) == refs(whole) and trials(home) == trials(whole)
+        assert again == requests, point
+        assert toy.run(home, "replay", "toy").returncode == 0
