@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.core import configs, tree
+from orchestrator.core import configs, lineage, tree
 from orchestrator.core.classify import verdict
 from orchestrator.core.mutation import describe, number
 from orchestrator.core.records import Config
@@ -51,9 +51,20 @@ def best_against_start(state: State) -> str:
             [text(key), right(number(old)), right(number(new))]
             for key, old, new in differences(state.nodes[state.first_of(block)].config, node.config)
         ]
+        rows += _best_code(state, node)
         parts.append(f"<h3>{text(_best_title(state, node, regime, block))}</h3>")
         parts.append(table(("key", "first run", "best"), rows, "the best is the first run itself"))
     return "".join(parts) or "<p class=dim>no results yet</p>"
+
+
+def _best_code(state: State, node: Node) -> list[list[str]]:
+    """Return the row about the code where it was edited on the way to a node."""
+    told = [
+        f"iter {proposal.iteration}: {proposal.mutation.code.change}"
+        for proposal in lineage.code_path(state, node.id)
+        if proposal.mutation.code is not None
+    ]
+    return [[text("code"), right("as opened"), text("; ".join(told))]] if told else []
 
 
 def _best_title(state: State, node: Node, regime: str, block: int) -> str:

@@ -4,12 +4,13 @@ import shlex
 
 import pytest
 
+from orchestrator.core.events import Amended
 from orchestrator.core.records import sha_of
 from orchestrator.errors import UserError
 from orchestrator.paths import Paths
 from orchestrator.store import journal
 from orchestrator.vcs import code, git
-from orchestrator.views import lines, report, report_edits, status
+from orchestrator.views import lines, report, report_edits, report_tables, status
 from tests.edited import again, change, edit, propose, reflect
 from tests.factory import Driver, contract
 from tests.views.test_report import NASTY, self_contained
@@ -40,14 +41,32 @@ def journalled(driver, paths):
 def test_the_terminal_says_what_a_judged_edit_came_to(driver):
     reflect(driver, 1, 2, 3)
     assert lines.event_line(driver.events[-1], driver.state).splitlines() == [
-        "iter 2: code edit of node 2: keep (provisional, n=1), difference +0.4",
-        "iter 3: code edit of node 3: worse (provisional, n=1), difference -0.4",
+        "iter 2: code edit of node 2: keep (provisional, n=1), difference +0.4000",
+        "iter 3: code edit of node 3: worse (provisional, n=1), difference -0.4000",
     ]
     again(driver, 2, 0.9, 8)
     driver.put(0.5, of=1, seeds=(8, 42))
     reflect(driver, 4, 5)
-    told = "iter 5: code edit of node 2: keep (n=2), difference +0.4"
+    told = "iter 5: code edit of node 2: keep (n=2), difference +0.4000"
     assert lines.event_line(driver.events[-1], driver.state).splitlines() == [told]
+
+
+def test_the_report_says_that_the_best_node_trains_edited_code(driver):
+    table = report_tables.best_against_start(driver.state)
+    assert "as opened" in table and "iter 2: cosine schedule, with a warm-up" in table
+    plain = Driver(contract())
+    plain.put(0.5)
+    assert "as opened" not in report_tables.best_against_start(plain.state)
+
+
+def test_a_switch_of_code_edits_is_said_when_it_is_taken_up(driver):
+    made = contract(n_iter_block=40, code="on", unsandboxed=True)
+    sealed = made.model_dump(mode="json")
+    driver.add(Amended(number=1, contract_sha=made.sha, contract=sealed, instruction="", diff="+++ exploration.yaml"))
+    told = lines.event_line(driver.events[-1], driver.state).splitlines()
+    assert told[0].endswith("taken up: exploration.yaml") and told[1].startswith("code edits: ")
+    driver.add(Amended(number=2, contract_sha=made.sha, contract=sealed, instruction="", diff="+++ config.yaml"))
+    assert len(lines.event_line(driver.events[-1], driver.state).splitlines()) == 1
 
 
 def test_a_nodes_line_has_its_verdict(driver):
