@@ -58,6 +58,7 @@ conversation: need-exp $(STAMP) ## what was said to the model in a turn, and its
 		$(if $(filter-out 0,$(WHOLE)),--whole) $(call QUOTE,$(ROOT),--root)
 
 adopt: need-exp $(STAMP) ## a node's code edits as a patch: make -s adopt EXP= NODE=7 | git apply (prints, writes nothing)
+	@$(if $(NODE),:,echo 'error: NODE is missing, for example: make adopt EXP=$(EXP) NODE=7' >&2; exit 2)
 	@$(BIN)/python -m orchestrator adopt $(call QUOTE,$(EXP)) $(call QUOTE,$(NODE),--node) $(call QUOTE,$(ROOT),--root)
 
 demo: $(STAMP) ## two short blocks with a scripted model on this machine: what a Claude-driven run looks like

@@ -52,7 +52,7 @@ def parser() -> argparse.ArgumentParser:
     explore.add_argument(
         "--fresh", action="store_true", help="set the old folder aside, with its date, and start again"
     )
-    explore.add_argument("--code", action="store_true", help="let the scientist edit the code that may be edited")
+    explore.add_argument("--code", action="store_true", help="open it with code edits on (see docs/code.md)")
     explore.add_argument("--from", dest="origin", metavar="EXP:ITER", help="start from another exploration's node")
     resume = commands.add_parser("resume", help="continue to the total asked for last")
     _common(resume)

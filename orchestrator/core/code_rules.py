@@ -127,16 +127,27 @@ def check_repair(state: State, iteration: int, parent: int | None) -> None:
     """Raise RefusedError unless the edit of an iteration is waiting for a repair."""
     due = {it.proposal.iteration: it for it in edits.awaiting_repair(state)}
     if iteration not in due:
-        told = ", ".join(map(str, sorted(due))) or "none"
+        told = ", ".join(map(str, sorted(due))) or "none; make a new edit, or change a key"
         raise RefusedError(
-            f"a repair of iteration {iteration} refused: iterations whose code crashed and may be repaired "
-            f"({edits.REPAIRS} times at most): {told}"
+            f"a repair of iteration {iteration} refused{_why_not(state, iteration)}; iterations whose code crashed and "
+            f"may be repaired ({edits.REPAIRS} times at most): {told}"
         )
     if due[iteration].proposal.parent != parent:
         raise RefusedError(
             f"parent={parent} refused: the repair of iteration {iteration} has its parent, "
             f"{due[iteration].proposal.parent}"
         )
+
+
+def _why_not(state: State, iteration: int) -> str:
+    """Return why the edit of an iteration is not to be repaired, "" where the list says enough."""
+    it = state.iterations.get(iteration)
+    if it is None or it.proposal.mutation.code is None or it.outcome != "crashed":
+        return ": no edit of it crashed"
+    later = edits.repaired_by(state, iteration)
+    if later is not None:
+        return f": iteration {later} is its repair"
+    return "" if edits.repairs_left(state, iteration) else ": it was repaired as often as may be"
 
 
 def _check_together(state: State, proposal: Proposal, change: CodeChange) -> None:

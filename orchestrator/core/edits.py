@@ -251,7 +251,7 @@ def _wanted(state: State, node: Node, origin: Node, mine: _Runs, theirs: _Runs, 
 
 
 def _next(wanted: tuple[int, int] | None) -> str:
-    return "" if wanted is None else f"; the next pair: node {wanted[0]} at training seed {wanted[1]}"
+    return "" if wanted is None else f"; missing for the next pair: node {wanted[0]} at training seed {wanted[1]}"
 
 
 def shown(value: float, sign: str = "") -> str:

@@ -22,7 +22,7 @@ from orchestrator.core.contract import Contract
 from orchestrator.core.events import Human, Opened, Refused, Session, Turned
 from orchestrator.core.records import Turn
 from orchestrator.core.state import Iteration, State, fold
-from orchestrator.engine import regimes, snapshots
+from orchestrator.engine import prepared, regimes, snapshots
 from orchestrator.engine.board import Board
 from orchestrator.engine.code_refs import CodeRefs
 from orchestrator.engine.context import Adapters, Live, Observer, Setup
@@ -137,6 +137,9 @@ class Explorer:
             git.tidy(board.setup.paths.out)
         self._runs.reap()
         adapters.scientist.attach(EngineOffice(board))
+        if adapters.scientist.name == "offline" and board.state.opened is not None:
+            for note in prepared.notes(board.setup.paths.out, board.state.contract, board.state.opened.code):
+                board.observer.say(note)
         self._publish()
 
     def _publish(self) -> None:

@@ -7,14 +7,14 @@ from collections.abc import Callable
 
 from orchestrator.core.dialogue import Request
 from orchestrator.core.events import Body, CodeChecked
-from orchestrator.core.records import Config
 from orchestrator.core.state import State
+from orchestrator.engine import texts
 from orchestrator.engine.board import Board
 from orchestrator.engine.reading import Library
 from orchestrator.engine.transcripts import Transcripts
 from orchestrator.engine.trial import trial
 from orchestrator.engine.workbench import Workbench
-from orchestrator.ports import CodeOffice, Exchange, Picture
+from orchestrator.ports import Candidate, CodeOffice, Exchange, Picture
 
 POLL_S = 0.1
 
@@ -54,15 +54,19 @@ class EngineOffice(Shelf):
         if board.setup.contract.command is None:
             self.code = Workbench(board.setup.paths, self.ledger, self._try)
 
-    def _try(self, tree: str, config: Config) -> CodeChecked:
+    def _try(self, tree: str, candidate: Candidate) -> CodeChecked:
         """Try an edited code in the sandbox and make what became of it an event."""
         board, began = self._board, self._board.state
         assert began.opened is not None
-        self.say(
-            f"code {tree[:10]}: a few gradient steps in the sandbox ({board.adapters.sandbox}) before it is committed"
-        )
-        found = trial(board.setup, board.adapters, (tree, began.opened.code), config, self._go_on)
-        self.say(f"code {tree[:10]}: {'tried, ok' if found.ok else 'refused by its trial'} ({found.seconds:.1f} s)")
+        name = f"iter {candidate.iteration}, code {tree[:10]}"
+        edit = f"{candidate.change}: a few gradient steps in the sandbox ({board.adapters.sandbox}) before its commit"
+        self.say(f"{name}: {texts.one_line(edit)}")
+        found = trial(board.setup, board.adapters, (tree, began.opened.code), candidate.config, self._go_on)
+        if found.ok:
+            self.say(f"{name}: tried, ok ({found.seconds:.1f} s)")
+        else:
+            why = texts.one_line(found.sentence.strip().splitlines()[-1])
+            self.say(f"{name}: refused by its trial ({found.seconds:.1f} s): {why}; see trials/{tree[:12]}-*")
         self.record(found)
         return found
 

@@ -283,18 +283,17 @@ def lint(home: Path, name: str | None, file: Path | None) -> Any:
             raise UserError(f"no such file: {file}")
         return lint_report(read_instruction(read_text(file), str(file)))
     paths = paths_of(home, name or "", None)
-    spec = read_spec(paths)
+    opened = opened_of(paths)
+    spec = with_code(read_spec(paths), opened is not None and opened.code_wished)
     path = instruction_path(home, spec)
     schema = read_schema(_schema(home, paths, spec, None), spec.system)
     config = read_config(home, paths)
     draft = read_instruction(read_text(path), shown(path, home))
     profile: Literal["full", "cpu"] = "full" if device_kind() == "cuda" else "cpu"
-    report = lint_report(draft, paths.source.name, schema, spec, config, profile)
-    opened = opened_of(paths)
+    patches = read_patches(paths, spec)
+    report = lint_report(draft, paths.source.name, schema, spec, config, profile, patches)
     if opened is None or not report.ok:
         return report
-    spec = with_code(spec, opened.code_wished)
-    patches = read_patches(paths, spec)
     contract = compile_contract(paths.source.name, draft, schema, spec, config, opened.profile, patches)
     told = _difference(sealed_contract(paths), contract)
     return report.model_copy(update={"text": f"{report.text}\n\n{told}"})

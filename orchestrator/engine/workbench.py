@@ -11,15 +11,15 @@ from collections.abc import Callable
 from orchestrator.core import lineage
 from orchestrator.core.configs import idea_sha
 from orchestrator.core.events import CodeChecked
-from orchestrator.core.records import Config, sha_of
+from orchestrator.core.records import sha_of
 from orchestrator.core.state import State
 from orchestrator.errors import JournalError, TrialRefusedError
 from orchestrator.paths import Paths
 from orchestrator.ports import Candidate
 from orchestrator.vcs import code, git, message
 
-Trial = Callable[[str, Config], CodeChecked]
-"""Tries a tree with a config and makes it an event."""
+Trial = Callable[[str, Candidate], CodeChecked]
+"""Tries the tree of a candidate with its config and makes it an event."""
 
 
 class Workbench:
@@ -58,7 +58,7 @@ class Workbench:
                 raise JournalError(
                     f"the journal has no trial of the code {tree[:12]} of iteration {candidate.iteration}"
                 )
-            found = self._trial(tree, candidate.config)
+            found = self._trial(tree, candidate)
         if not found.ok:
             raise TrialRefusedError(f"the code edit of iteration {candidate.iteration} refused: {found.sentence}")
         branch = f"exploration/{state.opened.exploration}"

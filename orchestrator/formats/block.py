@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from orchestrator.core import configs, tree
+from orchestrator.core import configs, edits, tree
 from orchestrator.core.mutation import number
 from orchestrator.core.records import Boundary, Config
 from orchestrator.core.state import State
 from orchestrator.core.stats import noise, summarise
+from orchestrator.formats import code_edits
 from orchestrator.formats.strategy_table import block_diff
 
 
@@ -33,7 +34,14 @@ def facts(state: State, block: int) -> str:
         found = summarise(state, best, name)
         text += f"; best node {best.id}, {name} {found.mean:.4f} (n={found.n})"
     floor = noise(state, name, block)
-    return text + ("; noise not measured" if floor.sd is None else f"; noise sd {floor.sd:.4f}")
+    text += "; noise not measured" if floor.sd is None else f"; noise sd {floor.sd:.4f}"
+    judged = [edits.judged(state, node) for node in edits.code_nodes(state, block)]
+    return text + ("; code edits: " + ", ".join(_verdict(found) for found in judged) if judged else "")
+
+
+def _verdict(found: edits.Judged) -> str:
+    moved = "" if found.difference is None else f" {edits.shown(found.difference, '+')}"
+    return f"node {found.node} {found.verdict}{moved}"
 
 
 def _used(state: State, block: int) -> str:
@@ -116,7 +124,8 @@ def _column(state: State, regime: str) -> dict[str, str]:
         for metric in contract.metrics:
             if metric.name in column:
                 column[metric.name] = _text(summarise(state, best, metric.name).mean)
-        column["best config"] = _differences(state, best.config)
+        parts = (_differences(state, best.config), code_edits.carried(state, best.id))
+        column["best config"] = ", ".join(part for part in parts if part)
     return column
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestrator.core import edits
+from orchestrator.core import edits, lineage, tree
 from orchestrator.core.records import CodeChange, Proposal
 from orchestrator.core.state import Iteration, Node, State
 
@@ -101,18 +101,29 @@ def _told(state: State, it: Iteration) -> Iterator[edits.Judged]:
 
 
 def shown(state: State) -> list[Node]:
-    """Return the edits that matter now: those that failed, of all blocks, then the others of the block shown."""
-    fallen = edits.falsified(state)
-    known = {node.id for node in fallen}
-    return [*fallen, *(n for n in edits.code_nodes(state, state.block_shown) if n.id not in known)]
+    """Return the edits that matter now.
+
+    Of all blocks those that failed, then those that are kept or that a block's best node carries; at last the others
+    of the block shown.
+    """
+    fallen, every = edits.falsified(state), edits.code_nodes(state)
+    here = [n for n in every if n.block == state.block_shown]
+    leaders = [node for b in range(1, state.block_shown + 1) if (node := tree.best(state, b)) is not None]
+    used = {proposal.iteration for node in leaders for proposal in lineage.code_path(state, node.id)}
+    gone = {n.id for n in [*here, *fallen]}
+    kept = [n for n in every if n.id not in gone and (n.id in used or edits.judged(state, n).verdict == "keep")]
+    return [*fallen, *kept, *(n for n in here if n not in fallen)]
 
 
 def table(state: State, rows: int = ROWS) -> list[str]:
-    """Return a markdown table of the edits that matter now, at most `rows` of them; nothing when there are none."""
+    """Return a markdown table of the edits that matter now, at most `rows` of them; nothing when there are none.
+
+    The oldest of those that failed are left out first.
+    """
     nodes = shown(state)
     if not nodes:
         return []
-    lines = [_row(_HEAD), _row(["---"] * len(_HEAD)), *(_row(_cells(state, node)) for node in nodes[:rows])]
+    lines = [_row(_HEAD), _row(["---"] * len(_HEAD)), *(_row(_cells(state, node)) for node in nodes[-rows:])]
     left = len(nodes) - rows
     return [*lines, f"({left} more: analysis.md has them)"] if left > 0 else lines
 
@@ -129,6 +140,12 @@ def _cells(state: State, node: Node) -> list[str]:
 
 def _row(cells: list[str] | tuple[str, ...]) -> str:
     return "| " + " | ".join(cells) + " |"
+
+
+def carried(state: State, node: int) -> str:
+    """Return the iterations whose code edits a node trains with, `code of iter 5`; "" for the code at the opening."""
+    found = [str(proposal.iteration) for proposal in lineage.code_path(state, node)]
+    return f"code of iter {', '.join(found)}" if found else ""
 
 
 def where(code: CodeChange) -> str:

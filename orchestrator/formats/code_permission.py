@@ -32,7 +32,10 @@ def settings(work: Work, patches: Mapping[str, str]) -> dict[str, object]:
     """Return the contract's fields about code edits; nothing of patches while they are off."""
     spec = work.spec
     if spec.code == "on" and spec.command is not None:
-        text = "code: on is refused beside `command:`: code edits are for models/ and trainers/ of this project"
+        text = (
+            "code edits (`code: on`, or CODE=1) are refused beside `command:`: they are for models/ and trainers/ of "
+            "this project, and a trainer of your own runs without its sandbox. Leave them off"
+        )
         work.problem("exploration.yaml", text)
     found: list[Patch] = []
     for name, text in sorted(patches.items()) if spec.code == "on" else ():
@@ -49,7 +52,7 @@ def read_patch(name: str, text: str) -> Patch:
     Raises:
         InstructionError: a header is missing or empty, or no diff follows.
     """
-    head, found, diff = text.partition("\n--- ")
+    head, found, diff = f"\n{text}".partition("\n--- ")
     if not found:
         raise InstructionError("expected a unified diff (a line that begins with `--- a/`), found none")
     said = {m[1]: m[2].strip() for line in head.splitlines() if (m := _HEADER.fullmatch(line.strip()))}

@@ -63,7 +63,7 @@ def render(state: State, it: Iteration) -> str:
     contract, proposal, final = it.rules or state.contract, it.proposal, it.final
     assert final is not None
     config, edited = state.config_of(proposal), proposal.mutation.code is not None
-    unchanged = f"unchanged from {code_edits.source(proposal)}: " if edited else ""
+    unchanged = f"unchanged from node {proposal.parent}: " if edited else ""
     lines = [
         f"## Iter {proposal.iteration}: {verdict(state, it, contract).lower()}",
         f"Node: {node_text(state, it)}",

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from orchestrator.core.contract import Condition, Contract, KeyRule
 from orchestrator.core.exploration import Exploration
 from orchestrator.core.mutation import number
 from orchestrator.core.records import Record
 from orchestrator.core.schema import SystemSchema
-from orchestrator.formats.compile import compile_all
+from orchestrator.formats.compile import NO_PATCHES, compile_all
 from orchestrator.formats.contradictions import contradictions
 from orchestrator.formats.draft import DraftDiagnosis, DraftKey, InstructionDraft, Problem, SpreadRow
 from orchestrator.formats.yaml_edit import Document
@@ -29,11 +29,12 @@ def lint_report(
     spec: Exploration | None = None,
     config: Document | None = None,
     profile: str = "full",
+    patches: Mapping[str, str] = NO_PATCHES,
 ) -> LintReport:
     """Return the report of an instruction alone, or (with all arguments) of the contract that it compiles to."""
     contract, problems = None, draft.problems
     if name is not None and schema is not None and spec is not None and config is not None:
-        compiled = compile_all(name, draft, schema, spec, config, profile)
+        compiled = compile_all(name, draft, schema, spec, config, profile, patches)
         contract, problems = compiled.contract, compiled.problems
     problems = (*problems, *contradictions(draft, compiled=spec is not None))
     ok = not any(p.stops for p in problems)
@@ -115,13 +116,21 @@ def _practice(contract: Contract) -> Iterator[str]:
     if contract.diagnosis:
         yield f"Diagnosis ({len(contract.diagnosis)}), the first that holds"
     yield from (f"  {_conditions(d.conditions)}: {d.diagnosis}  [{d.source}]" for d in contract.diagnosis)
-    yield f"Code edits: {contract.code}" + (f", {len(contract.patches)} prepared patch(es)" if contract.patches else "")
+    yield f"Code edits: {_switch(contract)}"
     if contract.scopes:
         yield f"Code that may be edited ({len(contract.scopes)})"
     for scope in contract.scopes:
         yield f"  {scope.path}{'::' + scope.function if scope.function else ', whole'}  [{scope.source}]"
     if contract.figures:
         yield f"Figures ({len(contract.figures)}): {', '.join(contract.figures)}"
+
+
+def _switch(contract: Contract) -> str:
+    """Whether code is edited; while it is not, what would switch it on."""
+    if contract.code == "off":
+        may = contract.scopes and contract.command is None
+        return "off (on with `code: on` in exploration.yaml, or CODE=1 at the opening)" if may else "off"
+    return "on" + (f", {len(contract.patches)} prepared patch(es)" if contract.patches else "")
 
 
 def _systems(contract: Contract) -> Iterator[str]:

@@ -143,7 +143,9 @@ def _best_row(state: State, block: int, node: Node) -> str:
     cells = [number(configs.get(node.config, k)) for k in _columns(state)]
     error = f" ± {summary.standard_error:.4f}" if summary.standard_error is not None else ""
     regimes = [state.regime_name(block)] if state.contract.regimes else []
-    return _row([str(block), *regimes, str(node.id), *cells, f"{summary.mean:.4f}{error}", str(summary.n), finding])
+    code = code_edits.carried(state, node.id)
+    told = f"{node.id} ({code})" if code else str(node.id)
+    return _row([str(block), *regimes, told, *cells, f"{summary.mean:.4f}{error}", str(summary.n), finding])
 
 
 def _principles(state: State) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from orchestrator.core import tree
+from orchestrator.core import edits, tree
 from orchestrator.core.contract import UserInstruction
 from orchestrator.core.mutation import number
 from orchestrator.core.records import Change, Principle, Record, Reflection
@@ -64,6 +64,8 @@ def _observe(state: State, it: Iteration) -> str:
     text = f"{rule.name} {metric.value:.4f}"
     if it.proposal.mutation.kind == "replicate":
         return f"{text}{_another_run(state, it)}"
+    if it.proposal.mutation.kind == "code":  # compared with its parent's run at the same seeds, not with its mean
+        return f"{text}; by its pair with the parent {edits.judged(state, state.nodes[it.node]).sentence}"
     parent = Scene(state, it.block).origin(state.nodes[it.node])
     theirs = summarise(state, parent, rule.name).mean if parent else None
     if parent is None or theirs is None:

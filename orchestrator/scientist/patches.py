@@ -38,7 +38,7 @@ def due(desk: Desk) -> Iterator[tuple[Draft, str, str]]:
     if not desk.state.contract.patches or (place - code_rules.QUIET) % EVERY:
         return
     told = f"one in {EVERY} iterations after the first {code_rules.QUIET} of a block tries a prepared patch"
-    for draft in _next(desk, desk.leader, told):
+    for draft in _next(desk, desk.leader, "the best node so far"):
         yield draft, MODIFICATION, told
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from orchestrator.core import edits, ledger, tree
 from orchestrator.core.classify import node_verdict, verdict
+from orchestrator.core.contract import Contract
 from orchestrator.core.events import (
     Alarm,
     Amended,
@@ -22,7 +23,7 @@ from orchestrator.core.mutation import describe
 from orchestrator.core.records import Proposal, Turn
 from orchestrator.core.state import Iteration, State
 from orchestrator.core.stats import noise, summarise
-from orchestrator.formats import code_edits
+from orchestrator.formats import code_edits, code_permission
 from orchestrator.formats.entry import metric_text
 
 
@@ -75,7 +76,8 @@ def event_line(event: Event, state: State) -> str | None:
             return "\n".join([*([told] if told else []), *turn_lines(state, turned.turn)]) or None
         case Amended() as amended:
             changed = [line[4:] for line in amended.diff.splitlines() if line.startswith("+++ ")]
-            return f"changed by a person and taken up: {', '.join(changed) or 'nothing that acts'}"
+            told = f"changed by a person and taken up: {', '.join(changed) or 'nothing that acts'}"
+            return told + _switched(state, amended)
         case Refused() as refused:
             return f"refused ({refused.scientist}, try {refused.attempt}): {refused.reason}"
         case RunReserved() as run if run.attempt > 1:
@@ -86,6 +88,16 @@ def event_line(event: Event, state: State) -> str | None:
         case Alarm() as alarm:
             return f"alarm ({alarm.kind}): {alarm.sentence}"
     return None
+
+
+def _switched(state: State, amended: Amended) -> str:
+    """Return the line about code edits, with its line end, where a person switched them on or off."""
+    rules = [change.contract for _, change in state.amendments if change.number < amended.number]
+    before = rules[-1] if rules else state.opened.contract if state.opened is not None else {}
+    if before.get("code") == amended.contract.get("code"):
+        return ""
+    sandbox = state.session.sandbox if state.session is not None else "none"
+    return f"\n{code_permission.told(Contract.model_validate(amended.contract), sandbox)}"
 
 
 def slots_text(session: Session) -> str:
@@ -116,7 +128,7 @@ def verdict_lines(state: State, iteration: int) -> list[str]:
     """Return what a judged iteration says about code edits, one short line for each."""
     return [
         f"iter {iteration}: code edit of node {found.node}: {found.sentence.partition(':')[0]}"
-        + (f", difference {found.difference:+.4g}" if found.difference is not None else "")
+        + (f", difference {edits.shown(found.difference, '+')}" if found.difference is not None else "")
         for found in code_edits.told(state, state.iterations[iteration])
     ]
 
@@ -162,7 +174,9 @@ def proposal_line(state: State, proposal: Proposal) -> str:
     change = describe(state.contract, proposal.mutation)
     what = f"{proposal.role}, fills an idle slot" if proposal.filler else proposal.role
     where = f" [slot {proposal.slot}, {what}]" if proposal.role is not None else ""
-    return f"iter {proposal.iteration}{where}: {proposal.strategy}, parent={parent}, {change}"
+    code = proposal.mutation.code
+    mends = f" (repair of iteration {code.repairs})" if code is not None and code.repairs is not None else ""
+    return f"iter {proposal.iteration}{where}: {proposal.strategy}{mends}, parent={parent}, {change}"
 
 
 def ended_line(state: State, ended: RunEnded) -> str:

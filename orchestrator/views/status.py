@@ -13,7 +13,7 @@ from orchestrator.engine.live import read_live
 from orchestrator.engine.publish import Views
 from orchestrator.engine.sealing import state_of
 from orchestrator.errors import JournalError
-from orchestrator.formats import code_edits
+from orchestrator.formats import code_edits, code_permission
 from orchestrator.launch.folder import run_state
 from orchestrator.paths import Paths
 from orchestrator.store import journal
@@ -66,6 +66,8 @@ def _head(state: State) -> list[str]:
         f"{opened.exploration}: profile {opened.profile}, device {opened.device}, seed {opened.seed}, "
         f"session {session.session} ({session.scientist}, {lines.slots_text(session)}, sandbox {session.sandbox})"
     ]
+    if state.contract.code == "on":
+        rows.append(code_permission.told(state.contract, session.sandbox))
     primary = state.contract.primary.name
     rows += [f"regime {r.name}: {lines.preflight_line(r, primary)}" for r in state.regimes]
     return rows

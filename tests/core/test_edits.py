@@ -32,13 +32,13 @@ def verdict(driver, node, **options):
         (0.01, 0.53, "keep", "keep (provisional, n=1): connectivity_R2 0.5300 against 0.5000 of node 1 at the same "
          "seed, +0.0300, noise sd 0.0100"),
         (0.01, 0.52, "open", "open (n=1): connectivity_R2 0.5200 against 0.5000 of node 1 at the same seed, +0.0200, "
-         "noise sd 0.0100, within noise; the next pair: node 4 at training seed 8"),
+         "noise sd 0.0100, within noise; missing for the next pair: node 4 at training seed 8"),
         (0.01, 0.47, "worse", "worse (provisional, n=1): connectivity_R2 0.4700 against 0.5000 of node 1 at the same "
          "seed, -0.0300, noise sd 0.0100"),
         (None, 0.504, "keep", "keep (provisional, n=1): connectivity_R2 0.5040 against 0.5000 of node 1 at the same "
          "seed, +0.0040, noise not measured (0.001 taken)"),
         (None, 0.502, "open", "open (n=1): connectivity_R2 0.5020 against 0.5000 of node 1 at the same seed, +0.0020, "
-         "noise not measured (0.001 taken), within noise; the next pair: node 2 at training seed 8"),
+         "noise not measured (0.001 taken), within noise; missing for the next pair: node 2 at training seed 8"),
     ],
 )  # fmt: skip
 def test_one_pair_is_judged_by_the_noise_of_a_difference(sd, value, expected, sentence):

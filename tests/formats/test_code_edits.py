@@ -7,6 +7,7 @@ import pytest
 from orchestrator.core.contract import Scope
 from orchestrator.core.mutation import describe
 from orchestrator.formats import analysis, code_edits, entry, memory
+from orchestrator.formats import block as blocks
 from orchestrator.scientist.claude import facts
 from orchestrator.scientist.claude.plans import Plans
 from tests.edited import again, change, edit, propose, reflect
@@ -120,7 +121,7 @@ def rows(text):
 
 def test_the_table_has_failed_edits_of_all_blocks_first_and_those_of_this_block():
     driver = made(n_iter_block=3)
-    edit(driver, 0.9)
+    edit(driver, 0.4995)  # neither kept nor carried
     edit(driver, 0.1)
     first = driver.put(0.5, seeds=(11, 42))
     edit(driver, 0.9, parent=first, seeds=(11, 42))
@@ -133,7 +134,26 @@ def test_the_table_has_failed_edits_of_all_blocks_first_and_those_of_this_block(
         "0.0000 (0.001 taken)", change("edit3").commit[:10],
     ]  # fmt: skip
     short = code_edits.table(driver.state, 2)
-    assert [row[0].strip() for row in rows(short)] == ["Node", "3", "6"] and short[-1].startswith("(1 more")
+    assert [row[0].strip() for row in rows(short)] == ["Node", "6", "5"] and short[-1].startswith("(1 more")
+
+
+def test_an_edit_that_is_kept_stays_known_in_later_blocks():
+    driver = made(n_iter_block=3)
+    kept = edit(driver, 0.9)
+    edit(driver, 0.5)  # open
+    driver.put(0.5, seeds=(11, 42))
+    assert [row[0].strip() for row in rows(code_edits.table(driver.state))] == ["Node", str(kept)]
+    assert code_edits.carried(driver.state, kept) == "code of iter 2" and code_edits.carried(driver.state, 1) == ""
+    best = next(line for line in memory.render(driver.state).splitlines() if line.startswith("| 1 |"))
+    assert best.split("|")[2].strip() == "2 (code of iter 2)"
+    assert blocks.facts(driver.state, 1).endswith("; code edits: node 2 keep +0.4000, node 3 open +0.0000")
+
+
+def test_a_neutral_edit_that_the_best_node_carries_stays_known_too():
+    driver = made(n_iter_block=3)
+    carried, other = edit(driver, 0.502), edit(driver, 0.501)
+    driver.put(0.5, seeds=(11, 42))
+    assert [row[0].strip() for row in rows(code_edits.table(driver.state))] == ["Node", str(carried)] and other == 3
 
 
 def test_without_edits_nothing_is_shown():
@@ -155,7 +175,10 @@ def test_memory_and_facts_show_the_table_and_what_is_due():
     assert len(rows(text.split("### Code Edits")[1].split("###")[0].splitlines())) == 3
     prompt = told(driver).split("## Code edits")[1].split("\n## ")[0]
     assert len(rows(prompt.splitlines())) == 3
-    assert "- Undecided: node 2 is open (n=1)" in prompt and "; the next pair: node 2 at training seed 8" in prompt
+    assert (
+        "- Undecided: node 2 is open (n=1)" in prompt
+        and "; missing for the next pair: node 2 at training seed 8" in prompt
+    )
     assert "- May be repaired (2 repair(s) left, from parent 1): crashed: iteration 3: NameError: scale" in prompt
     due = told(driver).split("## Runs to be judged")[1].split("## Code edits")[0]
     assert "Code verdict: open (n=1)" in due and "Code verdict: crashed" in due

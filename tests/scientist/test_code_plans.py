@@ -46,8 +46,9 @@ class Stage:
         self.tried, self.ok = [], True
         self.bench = Workbench(SimpleNamespace(out=self.out), lambda: self.driver.state, self.trial)
 
-    def trial(self, tree, config):
+    def trial(self, tree, candidate):
         self.tried.append(tree)
+        config = candidate.config
         found = CodeChecked(
             tree=tree, config_sha=sha_of(config), ok=self.ok, sentence="" if self.ok else "it died", sandbox="none"
         )

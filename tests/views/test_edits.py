@@ -4,6 +4,7 @@ import shlex
 
 import pytest
 
+from orchestrator.core.events import Amended
 from orchestrator.core.records import sha_of
 from orchestrator.errors import UserError
 from orchestrator.paths import Paths
@@ -40,14 +41,24 @@ def journalled(driver, paths):
 def test_the_terminal_says_what_a_judged_edit_came_to(driver):
     reflect(driver, 1, 2, 3)
     assert lines.event_line(driver.events[-1], driver.state).splitlines() == [
-        "iter 2: code edit of node 2: keep (provisional, n=1), difference +0.4",
-        "iter 3: code edit of node 3: worse (provisional, n=1), difference -0.4",
+        "iter 2: code edit of node 2: keep (provisional, n=1), difference +0.4000",
+        "iter 3: code edit of node 3: worse (provisional, n=1), difference -0.4000",
     ]
     again(driver, 2, 0.9, 8)
     driver.put(0.5, of=1, seeds=(8, 42))
     reflect(driver, 4, 5)
-    told = "iter 5: code edit of node 2: keep (n=2), difference +0.4"
+    told = "iter 5: code edit of node 2: keep (n=2), difference +0.4000"
     assert lines.event_line(driver.events[-1], driver.state).splitlines() == [told]
+
+
+def test_a_switch_of_code_edits_is_said_when_it_is_taken_up(driver):
+    made = contract(n_iter_block=40, code="on", unsandboxed=True)
+    sealed = made.model_dump(mode="json")
+    driver.add(Amended(number=1, contract_sha=made.sha, contract=sealed, instruction="", diff="+++ exploration.yaml"))
+    told = lines.event_line(driver.events[-1], driver.state).splitlines()
+    assert told[0].endswith("taken up: exploration.yaml") and told[1].startswith("code edits: ")
+    driver.add(Amended(number=2, contract_sha=made.sha, contract=sealed, instruction="", diff="+++ config.yaml"))
+    assert len(lines.event_line(driver.events[-1], driver.state).splitlines()) == 1
 
 
 def test_a_nodes_line_has_its_verdict(driver):
