@@ -9,11 +9,14 @@ from orchestrator.core.dialogue import Request
 from orchestrator.core.events import Body, CodeChecked
 from orchestrator.core.records import Config
 from orchestrator.core.state import State
+from orchestrator.engine import regimes
 from orchestrator.engine.board import Board
 from orchestrator.engine.reading import Library
+from orchestrator.engine.runs import Runs
 from orchestrator.engine.transcripts import Transcripts
 from orchestrator.engine.trial import trial
 from orchestrator.engine.workbench import Workbench
+from orchestrator.errors import StoppedError
 from orchestrator.ports import CodeOffice, Exchange, Picture
 
 POLL_S = 0.1
@@ -61,6 +64,10 @@ class EngineOffice(Shelf):
         self.say(
             f"code {tree[:10]}: a few gradient steps in the sandbox ({board.adapters.sandbox}) before it is committed"
         )
+        try:
+            Runs(board).regime(config, began.block)  # a person may have removed them
+        except regimes.Stopped:
+            raise StoppedError from None
         found = trial(board.setup, board.adapters, (tree, began.opened.code), config, self._go_on)
         self.say(f"code {tree[:10]}: {'tried, ok' if found.ok else 'refused by its trial'} ({found.seconds:.1f} s)")
         self.record(found)
