@@ -176,6 +176,8 @@ class Explorer:
             return None
         if len({_idea(state, it) for it in recent}) < 2:
             return None
+        if all(it.proposal.mutation.kind == "code" and it.outcome == "crashed" for it in recent):
+            return None  # each ran on this machine in its trial: the edits are to blame, and their verdicts say so
         numbers = ", ".join(str(e.iteration) for e in ends)
         sentence = (
             f"iterations {numbers} over different configs ended alike ({ends[-1].outcome}): {ends[-1].sentence}. "
