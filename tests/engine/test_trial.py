@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from orchestrator.engine import sealing
 from orchestrator.engine import trial as trials
 from orchestrator.engine.context import Adapters
 from orchestrator.engine.opening import Wishes, load
@@ -26,14 +27,12 @@ def stage(tmp_path):
     text = code_toy.SIGNAL.replace(code_toy.STEP, "gain = gain + 0.1 * rate")
     edited = code.tree_with(setup.paths.out, base, {"trainers/signal.py": text})
 
-    def run(*ends, launcher=None, sandbox="landlock"):
-        played = itertools.chain(ends, itertools.repeat(ends[-1]))
+    def run(*ends, launcher=None, sandbox="landlock", go_on=lambda: True):
+        played = itertools.chain(ends, itertools.repeat(ends[-1] if ends else None))
         launcher = launcher or ScriptedLauncher(lambda order: next(played))
         adapters = Adapters(OfflineScientist(), launcher, sandbox)
-        answers = iter(range(200))
-        return trials.trial(
-            setup, adapters, (edited, base), setup.contract.start, lambda: next(answers) is not None
-        ), len(getattr(launcher, "submitted", ()))
+        found = trials.trial(setup, adapters, (edited, base), setup.contract.start, go_on)
+        return found, len(getattr(launcher, "submitted", ()))
 
     return SimpleNamespace(run=run, setup=setup)
 
@@ -98,3 +97,19 @@ def test_a_machine_that_starts_no_trial_needs_a_person(stage):
 def test_edited_code_is_not_tried_without_a_sandbox_that_nobody_accepted(stage):
     with pytest.raises(NeedsPersonError, match="no sandbox to run it in"):
         stage.run(GOOD, sandbox="none")
+
+
+def test_a_trial_that_outlived_its_engine_is_stopped_before_its_folder_is_set_aside(stage):
+    class KilledError(Exception):
+        pass
+
+    def killed():
+        raise KilledError
+
+    launcher = ScriptedLauncher(lambda order: ScriptedRun(step="try", polls=None))
+    with pytest.raises(KilledError):
+        stage.run(launcher=launcher, go_on=killed)
+    ((run, _),) = launcher.submitted
+    assert launcher.state(run) == "running"
+    moved = sealing.set_aside(stage.setup.paths, launcher)
+    assert launcher.exit_record(moved / "trials" / run.name).reason == "cancelled"
