@@ -142,7 +142,10 @@ def explore(arguments: argparse.Namespace) -> int:
     from orchestrator.engine import opening, sealing
     from orchestrator.launch.local import LocalLauncher
 
-    setup = opening.load(arguments.home, arguments.name, opening.Wishes.of(arguments))
+    wishes = opening.Wishes.of(arguments)
+    setup = opening.load(arguments.home, arguments.name, wishes)
+    for note in opening.code_left_behind(arguments.home, wishes):
+        print(note)
     if arguments.fresh:
         moved = sealing.set_aside(setup.paths, LocalLauncher())
         if moved:

@@ -192,9 +192,13 @@ class Paths:
     def runs(self) -> Path:
         return self.out / "runs"
 
+    @property
+    def trials(self) -> Path:
+        return self.out / "trials"
+
     def trial(self, tree: str, config_sha: str, number: int) -> RunPaths:
         """Folder of a trial of an edited code before it was committed."""
-        return RunPaths(self.out / "trials" / f"{tree[:12]}-{config_sha[:8]}-{number}")
+        return RunPaths(self.trials / f"{tree[:12]}-{config_sha[:8]}-{number}")
 
     @property
     def confirmations(self) -> Path:

@@ -57,8 +57,14 @@ def seeds(state: State, node: int) -> tuple[int, int] | None:
     return None
 
 
-def check(state: State, proposal: Proposal) -> None:
-    """Raise RefusedError unless a proposal's code is its base's, or comes from an edit that keeps every rule."""
+def check(state: State, proposal: Proposal, earlier: tuple[Proposal, ...] = ()) -> None:
+    """Raise RefusedError unless a proposal's code is its base's, or comes from an edit that keeps every rule.
+
+    Args:
+        state: the fold.
+        proposal: the next one.
+        earlier: the proposals of its turn that come before it.
+    """
     change, mutation = proposal.mutation.code, proposal.mutation
     if (change is None) != (mutation.kind != "code"):
         raise RefusedError(f"a mutation of kind {mutation.kind} refused: kind `code` and a code edit go together")
@@ -76,9 +82,25 @@ def check(state: State, proposal: Proposal) -> None:
         )
     _check_pair(state, proposal)
     _check_kind(state, proposal, change)
+    _check_beside(proposal, change, earlier)
     old = edits.repeat(state, change.sha, proposal.parent, block)
     if old and change.repairs is None:
         raise RefusedError(f"the code edit of iteration {proposal.iteration} refused: {old}")
+
+
+def _check_beside(proposal: Proposal, change: CodeChange, earlier: tuple[Proposal, ...]) -> None:
+    """Raise RefusedError when another slot of the turn mends the same crash, or makes the same edit."""
+    for other in earlier:
+        code = other.mutation.code
+        if code is not None and change.repairs is not None and code.repairs == change.repairs:
+            raise RefusedError(
+                f"a repair of iteration {change.repairs} refused: iteration {other.iteration} of this turn mends it"
+            )
+        if code is not None and code.sha == change.sha and other.parent == proposal.parent:
+            raise RefusedError(
+                f"the code edit of iteration {proposal.iteration} refused: iteration {other.iteration} of this turn is "
+                "the same edit (but for comments or layout); make another, or run it again later"
+            )
 
 
 def _check_inherited(state: State, proposal: Proposal) -> None:

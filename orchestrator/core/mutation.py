@@ -98,7 +98,7 @@ def check(state: State, proposal: Proposal, earlier: tuple[Proposal, ...] = ()) 
         raise RefusedError(f"iteration {proposal.iteration} refused: the next one is {expected}")
     _check_lineage(state, proposal)
     _check_base(state, proposal)
-    code_rules.check(state, proposal)
+    code_rules.check(state, proposal, earlier)
     for change in mutation.changes:
         check_change(contract, change)
     counted = [c for c in mutation.changes if not _exempt(contract, c.key)]

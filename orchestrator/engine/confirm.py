@@ -94,10 +94,12 @@ class Confirmation:
             os.close(lock)
 
     def _run(self, state: State, node: Node, proposals: list[Proposal]) -> int:
+        assert state.opened is not None
+        if why := orders.unconfined(self.setup, self.adapters, (node.code, state.opened.code)):
+            raise NeedsPersonError(why)
         self.paths.runs.mkdir(parents=True)
         plan = {"node": node.id, "runs": [p.model_dump(mode="json") for p in proposals]}
         atomic.write_text(self.paths.plan, json.dumps(plan, indent=1) + "\n")
-        assert state.opened is not None
         base = state.opened.code
         if not self.setup.spec.command:
             git.export_code(self.paths.out, base, self.paths.code / base)

@@ -17,7 +17,7 @@ import time
 from datetime import UTC, datetime
 
 from orchestrator import __version__
-from orchestrator.core import configs, edits, slots, stopping, turns
+from orchestrator.core import code_rules, configs, edits, slots, stopping, turns
 from orchestrator.core.contract import Contract
 from orchestrator.core.events import Human, Opened, Refused, Session, Turned
 from orchestrator.core.records import Turn
@@ -179,6 +179,8 @@ class Explorer:
             return None
         if len({_idea(state, it) for it in recent}) < 2:
             return None
+        if all(it.proposal.mutation.kind == "code" and it.outcome == "crashed" for it in recent):
+            return None  # each ran on this machine in its trial: the edits are to blame, and their verdicts say so
         numbers = ", ".join(str(e.iteration) for e in ends)
         sentence = (
             f"iterations {numbers} over different configs ended alike ({ends[-1].outcome}): {ends[-1].sentence}. "
@@ -353,11 +355,11 @@ class Explorer:
         return seen, last.asked
 
 
-def _rules(state: State) -> tuple[Contract, str]:
-    """Return what a person's change of the input files may change for the scientist; a raised budget does not."""
+def _rules(state: State) -> tuple[Contract, str, str]:
+    """Return what a person may change for the scientist: the input files, but no budget; a machine with a sandbox."""
     assert state.opened is not None
     text = state.amendments[-1][1].instruction if state.amendments else state.opened.instruction
-    return state.contract, text
+    return state.contract, text, code_rules.off(state)
 
 
 def _idea(state: State, it: Iteration) -> tuple[str, int]:

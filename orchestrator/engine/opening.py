@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from orchestrator.core import configs, mutation
+from orchestrator.core import configs, lineage, mutation
 from orchestrator.core.contract import Contract
 from orchestrator.core.events import Opened
 from orchestrator.core.exploration import Exploration, read_exploration
 from orchestrator.core.records import Config
 from orchestrator.core.schema import SystemSchema, read_schema
+from orchestrator.core.state import State
 from orchestrator.engine.context import Setup
 from orchestrator.engine.devices import device_kind
 from orchestrator.engine.sealing import finish, opened_of, rules_of, sealed_contract, state_of
@@ -140,22 +141,42 @@ def _with_start(contract: Contract, system: SystemSchema, start: Config) -> Cont
 
 def _start_from(home: Path, wishes: Wishes, contract: Contract) -> Config:
     """Return the start with the free keys of another exploration's node."""
-    name, _, number = (wishes.origin or "").partition(":")
-    places = [paths_of(home, name, wishes.root), paths_of(home, name, None)]
-    other = next((p for p in places if p.journal.exists()), None)
-    if not number.isdigit() or other is None:
-        raise UserError(f"FROM={wishes.origin}: expected EXPLORATION:ITERATION of one that has run, e.g. sparse_gnn:7")
-    state = state_of(other)
-    iteration = state.iterations.get(int(number))
-    if iteration is None:
-        raise UserError(f"FROM={wishes.origin}: {name} has no iteration {number}; it has 1 to {state.last_iteration}")
-    config = state.nodes[iteration.node].config
+    state, node = _origin(home, wishes.root, wishes.origin or "")
+    config = state.nodes[node].config
     values = {}
     for rule in contract.keys:
         section, key = rule.key.split(".", 1)
         if rule.level == "free" and not rule.exempt and key in config.get(section, {}):
             values[rule.key] = config[section][key]
     return configs.with_values(contract.start, values)
+
+
+def _origin(home: Path, root: Path | None, origin: str) -> tuple[State, int]:
+    """Return the exploration that FROM= names, and its node; raises UserError when there is none."""
+    name, _, number = origin.partition(":")
+    places = [paths_of(home, name, root), paths_of(home, name, None)]
+    other = next((p for p in places if p.journal.exists()), None)
+    if not number.isdigit() or other is None:
+        raise UserError(f"FROM={origin}: expected EXPLORATION:ITERATION of one that has run, e.g. sparse_gnn:7")
+    state = state_of(other)
+    iteration = state.iterations.get(int(number))
+    if iteration is None:
+        raise UserError(f"FROM={origin}: {name} has no iteration {number}; it has 1 to {state.last_iteration}")
+    return state, iteration.node
+
+
+def code_left_behind(home: Path, wishes: Wishes) -> list[str]:
+    """Return what a person should know of FROM=: it takes a node's keys, and not the edits of its code."""
+    if not wishes.origin:
+        return []
+    state, node = _origin(home, wishes.root, wishes.origin)
+    if lineage.code_commit(state, node) is None:
+        return []
+    name = wishes.origin.partition(":")[0]
+    return [
+        f"note: FROM={wishes.origin} takes the config alone, and the code of node {node} was edited: its figures need "
+        f"not come again. To take the edits over first: make -s adopt EXP={name} NODE={node} | git apply"
+    ]
 
 
 def instruction_path(home: Path, spec: Exploration) -> Path:

@@ -65,6 +65,22 @@ def identity(setup: Setup, config: Config, data: DataPaths, code: str) -> str:
     return sha_of([child_config(config), data.root.name, code, setup.device])
 
 
+def unconfined(setup: Setup, adapters: Adapters, codes: tuple[str, str]) -> str:
+    """Return why a code must not run here, "" when it may: without a sandbox only the person's own runs unasked.
+
+    Args:
+        setup: the exploration.
+        adapters: the sandbox.
+        codes: tree sha of the code, and of the code at the opening.
+    """
+    if codes[0] == codes[1] or adapters.sandbox != "none" or setup.spec.sandbox == "none":
+        return ""
+    return (
+        f"the code {codes[0][:12]} was edited by the exploration, and this machine has no sandbox to run it in: "
+        "install bubblewrap, go on where there is one, or accept `sandbox: none` in exploration.yaml"
+    )
+
+
 def build(setup: Setup, adapters: Adapters, state: State, it: Iteration, attempt: int, device: str) -> LaunchSpec:
     """Make the run folder (again, if an unclaimed one is there) and return its launch order.
 

@@ -111,6 +111,9 @@ class Runs:
                 return None  # a run that is started now would be cancelled at once
             if it.in_flight or sum(1 for _ in board.flying()) >= board.adapters.slots:
                 continue
+            assert board.state.opened is not None
+            if why := orders.unconfined(board.setup, board.adapters, (it.proposal.code, board.state.opened.code)):
+                return self.alarm("sandbox", why)
             try:
                 self.regime(board.state.config_of(it.proposal), it.block)
             except NeedsPersonError as error:

@@ -165,8 +165,8 @@ def finish(paths: Paths) -> None:
 
 
 def _stop_all(paths: Paths, launcher: Launcher) -> None:
-    places = (*paths.runs.glob("*"), *paths.data.glob("*.prepare-*"), *paths.confirmations.glob("*/runs/*"))
-    runs = [p for p in places if p.is_dir()]
+    found = [*paths.runs.glob("*"), *paths.trials.glob("*"), *paths.data.glob("*.prepare-*")]
+    runs = [p for p in (*found, *paths.confirmations.glob("*/runs/*")) if p.is_dir()]
     flying = [p for p in runs if launcher.state(p) == "running" or launcher.revoke(p)]
     for path in flying:
         launcher.cancel(path)

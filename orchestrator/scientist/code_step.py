@@ -47,7 +47,7 @@ def proposal(desk: Desk, draft: Draft, code: CodeDraft, fields: dict[str, object
         "simulation_seed": seeds[1],
     }
     first = desk.proposal(**(fields | given))
-    code_rules.check(desk.state, first)  # what costs nothing goes before the trial
+    code_rules.check(desk.state, first, desk.pending)  # what costs nothing goes before the trial
     seeded = dict(zip(configs.SEED_KEYS, seeds, strict=True))
     candidate = Candidate(
         iteration=desk.iteration,

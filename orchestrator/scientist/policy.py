@@ -98,7 +98,7 @@ def filler(desk: Desk) -> Iterator[Draft]:
     for place, score in enumerate(known[:FILLED]):
         node, draw = state.nodes[score.node], state.draw(desk.block)
         own = (state.iterations[i].proposal for i in state.ideas[node.idea])
-        pending = (p for p in desk.pending if p.config_sha == node.config_sha)
+        pending = (p for p in desk.pending if (p.config_sha, p.code) == node.idea)
         runs = sum(p.simulation_seed == draw for p in (*own, *pending))
         found.append((runs, place, node))
     for runs, place, node in sorted(found, key=lambda f: f[:2]):

@@ -201,3 +201,9 @@ def test_an_exploration_with_a_command_of_its_own_has_no_code_edits(home, capfdb
     status, out, err = adopt(home, 4, capfdbinary)
     assert state.contract.command is None
     assert (status, out) == (2, b"") and "runs its own command (python mine.py)" in err
+
+
+@pytest.mark.parametrize(("iteration", "told"), [(1, ""), (4, "NODE=4"), (5, "the code of node 4 was edited")])
+def test_a_start_from_an_edited_node_says_that_its_code_stays_behind(home, iteration, told):
+    notes = opening.code_left_behind(home, opening.Wishes(origin=f"toy:{iteration}"))
+    assert len(notes) == bool(told) and told in "".join(notes)

@@ -8,8 +8,9 @@ from orchestrator.core.events import Alarm
 from orchestrator.engine import runs
 from orchestrator.launch.scripted import ScriptedLauncher, ScriptedRun
 from orchestrator.store import journal
-from tests import toy
+from tests import edited, toy
 from tests.engine.test_orders_of_completion import EXPLORATION, engine
+from tests.factory import Driver, contract
 
 
 class Deaf(ScriptedLauncher):
@@ -69,3 +70,19 @@ def test_three_failures_in_the_order_of_their_ends_are_one(home):
     )
     assert engine(home, script, 4, "refill").run(8) == 3
     assert "iterations 1, 2, 3" in alarms(home)[0].sentence
+
+
+def test_edits_that_crash_alike_are_no_crash_loop(home):
+    driver = Driver(contract(code="on", n_iter_block=24))
+    for value in (0.5, 0.5, 0.5, 0.5):
+        driver.put(value)
+    for _ in range(3):
+        edited.edit(driver, outcome="crashed", ended={"cause": "exit code 1: IndexError", "sentence": "IndexError"})
+    explorer = engine(home, ScriptedLauncher(lambda order: good(0)), 1, "refill")
+    explorer.board.state = driver.state
+    assert explorer._guard() is None
+    driver.put(parent=1, changes=(("training.learning_rate_W_start", 4e-3),), outcome="crashed")
+    driver.state.iterations[8].attempts[-1].ended = driver.state.iterations[7].final
+    driver.state.iterations[8].final = driver.state.iterations[7].final
+    with pytest.raises(AssertionError):  # an alarm, and this engine has no journal
+        explorer._guard()

@@ -221,6 +221,41 @@ def test_a_repair_begins_with_the_crashed_code_and_stands_on_its_commit(stage):
     assert above == crashed.mutation.code.commit
 
 
+def two_slots(stage, *steps):
+    """Return the refusal of a turn whose two slots make two edits."""
+    plans = Plans(stage.driver.state, 2, stage.bench)
+    for slot, (begin, old, new) in enumerate(steps):
+        begin(plans, slot)
+        given = EMPTY | {"old_str": old, "new_str": new}
+        plans.edit_code(tools.EditCode(slot=slot, command="str_replace", path=PATH, **given))
+    with pytest.raises(RefusedError) as refused:
+        plans.proposals([said(f"edit {slot}")[0].model_copy(update={"slot": slot}) for slot in (0, 1)])
+    return str(refused.value)
+
+
+def test_two_slots_of_a_turn_do_not_mend_the_same_crash(stage):
+    plans = stage.plans()
+    choose(plans, 0, 1)
+    replace(plans, new="gain = gain + [0.1][epoch]")
+    number = put(stage, None, plans.proposals(said("a table"))[0])
+
+    def begin(plans, slot):
+        plans.repair_code(tools.RepairCode(slot=slot, iteration=number))
+
+    told = two_slots(stage, (begin, "[0.1][epoch]", "[0.1][0]"), (begin, "[0.1][epoch]", "[0.1][-1]"))
+    assert f"a repair of iteration {number} refused: iteration 6 of this turn mends it" in told
+
+
+def test_two_slots_of_a_turn_do_not_make_the_same_edit(stage):
+    def begin(plans, slot):
+        choose(plans, slot, 1)
+
+    new = "gain = gain + 0.1 * rate"
+    told = two_slots(stage, (begin, code_toy.STEP, new), (begin, code_toy.STEP, f"{new}  # again"))
+    assert "iteration 5 of this turn is the same edit" in told
+    assert len(stage.tried) == 1
+
+
 def code_git(stage, *words):
     import subprocess
 
