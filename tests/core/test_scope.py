@@ -76,7 +76,7 @@ def test_an_activation_may_be_added_to_a_table():
 @pytest.mark.parametrize(
     "path",
     [
-        "trainers/../trainers/signal.py", "/work/trainers/signal.py", "trainers/signa1.py", "./trainers/signal.py",
+        "trainers/../trainers/signal.py", "/srv/trainers/signal.py", "trainers/signa1.py", "./trainers/signal.py",
         "trainers/\u0455ignal.py", "trainers//signal.py", "models/mlp.py", "", "trainers\\signal.py",
         "Trainers/signal.py",
     ],
