@@ -30,7 +30,7 @@ from orchestrator.core.stats import noise, summarise
 from orchestrator.engine import evaluate, orders, regimes
 from orchestrator.engine.context import Adapters, Setup
 from orchestrator.engine.sealing import state_of
-from orchestrator.errors import EXIT_DONE, EXIT_NEEDS_PERSON, EXIT_STOPPED, NeedsPersonError, UserError
+from orchestrator.errors import EXIT_DONE, EXIT_NEEDS_PERSON, EXIT_STOPPED, NeedsPersonError, StoppedError, UserError
 from orchestrator.launch.folder import read_file
 from orchestrator.paths import ConfirmPaths, Paths, RunPaths
 from orchestrator.ports import Limits
@@ -130,7 +130,7 @@ class Confirmation:
             ready = regimes.ready(self.setup, self.adapters, config, base, lambda: not self.stopping, named)
         except NeedsPersonError as error:
             return Row(proposal, same_draw, "no data", str(error), {}, 0.0)
-        except regimes.Stopped:
+        except StoppedError:
             return None
         run = self.paths.run(proposal.iteration, 1)
         device = self.adapters.gpus[0].name if self.adapters.gpus else ""

@@ -22,7 +22,7 @@ from orchestrator.core.contract import Contract
 from orchestrator.core.events import Human, Opened, Refused, Session, Turned
 from orchestrator.core.records import Turn
 from orchestrator.core.state import Iteration, State, fold
-from orchestrator.engine import prepared, regimes, snapshots
+from orchestrator.engine import prepared, snapshots
 from orchestrator.engine.board import Board
 from orchestrator.engine.code_refs import CodeRefs
 from orchestrator.engine.context import Adapters, Live, Observer, Setup
@@ -296,7 +296,7 @@ class Explorer:
                 self._runs.regime(configs.with_values(config, {"simulation.seed": seed}), block)
             except NeedsPersonError as error:
                 return self._runs.alarm("preflight", str(error))
-            except regimes.Stopped:
+            except StoppedError:
                 return None
             found = state.regimes[-1]
             if found.simulation_seed != seed:

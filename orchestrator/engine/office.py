@@ -8,14 +8,13 @@ from collections.abc import Callable
 from orchestrator.core.dialogue import Request
 from orchestrator.core.events import Body, CodeChecked
 from orchestrator.core.state import State
-from orchestrator.engine import regimes, texts
+from orchestrator.engine import texts
 from orchestrator.engine.board import Board
 from orchestrator.engine.reading import Library
 from orchestrator.engine.runs import Runs
 from orchestrator.engine.transcripts import Transcripts
 from orchestrator.engine.trial import trial
 from orchestrator.engine.workbench import Workbench
-from orchestrator.errors import StoppedError
 from orchestrator.ports import Candidate, CodeOffice, Exchange, Picture
 
 POLL_S = 0.1
@@ -63,10 +62,7 @@ class EngineOffice(Shelf):
         name = f"iter {candidate.iteration}, code {tree[:10]}"
         edit = f"{candidate.change}: a few gradient steps in the sandbox ({board.adapters.sandbox}) before its commit"
         self.say(f"{name}: {texts.one_line(edit)}")
-        try:
-            Runs(board).regime(candidate.config, began.block)  # a person may have removed the data
-        except regimes.Stopped:
-            raise StoppedError from None
+        Runs(board).regime(candidate.config, began.block)  # a person may have removed the data
         found = trial(board.setup, board.adapters, (tree, began.opened.code), candidate.config, self._go_on)
         if found.ok:
             self.say(f"{name}: tried, ok ({found.seconds:.1f} s)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +10,7 @@ from orchestrator.core.contract import MetricRule
 from orchestrator.core.events import RegimeReady
 from orchestrator.core.exploration import Draws
 from orchestrator.core.records import Config
-from orchestrator.engine import orders
+from orchestrator.engine import ends, orders
 from orchestrator.engine.context import Adapters, Setup
 from orchestrator.engine.evaluate import judge_step
 from orchestrator.errors import NeedsPersonError
@@ -22,10 +21,6 @@ ORACLE_TOLERANCE = 1e-3
 PREFLIGHT_LIMIT = 2**20
 
 
-class Stopped(Exception):
-    """A person asked to stop while data were generated."""
-
-
 def ready(
     setup: Setup, adapters: Adapters, config: Config, code: str, go_on: Callable[[], bool], named: str = ""
 ) -> RegimeReady:
@@ -33,7 +28,7 @@ def ready(
 
     Raises:
         NeedsPersonError: the generator failed, the data guard refused the data, or the oracle does not score 1.
-        Stopped: `go_on` returned False.
+        StoppedError: `go_on` returned False.
     """
     sha = orders.regime_sha(setup, config)
     seed = config["simulation"].get("seed")
@@ -91,25 +86,11 @@ def _generate(setup: Setup, adapters: Adapters, config: Config, code: str, go_on
         if not run.root.exists():
             break
         if adapters.launcher.state(run.root) == "running":  # a generator of a killed engine is still at work
-            _wait(adapters, run, go_on)
+            ends.wait(adapters, run, go_on)
             return
         number += 1
     adapters.launcher.submit(run.root, orders.prepare_order(setup, adapters, config, code, run))
-    _wait(adapters, run, go_on)
+    ends.wait(adapters, run, go_on)
     failed = judge_step(run, adapters.launcher.exit_record(run.root))
     if failed:
         raise NeedsPersonError(f"the data could not be generated: {failed}")
-
-
-def _wait(adapters: Adapters, run: RunPaths, go_on: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 60.0
-    while True:
-        state = adapters.launcher.state(run.root)
-        if state in ("ended", "vanished", "revoked"):
-            return
-        if state == "unclaimed" and time.monotonic() > deadline and adapters.launcher.revoke(run.root):
-            return
-        if not go_on():
-            adapters.launcher.cancel(run.root)
-            raise Stopped
-        time.sleep(0.1)

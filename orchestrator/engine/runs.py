@@ -16,7 +16,7 @@ from orchestrator.core.state import Attempt, Iteration
 from orchestrator.engine import evaluate, orders, placing, regimes
 from orchestrator.engine.board import Board
 from orchestrator.engine.trial import crash_text
-from orchestrator.errors import EXIT_NEEDS_PERSON, NeedsPersonError
+from orchestrator.errors import EXIT_NEEDS_PERSON, NeedsPersonError, StoppedError
 from orchestrator.launch import folder
 from orchestrator.ports import LaunchSpec, Limits
 
@@ -121,7 +121,7 @@ class Runs:
                     return self.alarm("preflight", str(error))
                 self._other_draw_refused(it, str(error))
                 continue
-            except regimes.Stopped:
+            except StoppedError:
                 return None
             device = placing.device_for(board.state, board.adapters.gpus, it)
             if device is None:
@@ -184,7 +184,7 @@ class Runs:
 
         Raises:
             NeedsPersonError: the data are not fit to be explored.
-            regimes.Stopped: a person asked to stop.
+            StoppedError: a person asked to stop.
         """
         board = self._board
         sha = orders.regime_sha(board.setup, config)

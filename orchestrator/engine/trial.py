@@ -8,15 +8,14 @@ the first one left). What it does not stop: docs/sandbox.md.
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from orchestrator.core.events import CodeChecked
 from orchestrator.core.records import Config, sha_of
-from orchestrator.engine import orders
+from orchestrator.engine import ends, orders
 from orchestrator.engine.context import Adapters, Setup
-from orchestrator.errors import NeedsPersonError, StoppedError
+from orchestrator.errors import NeedsPersonError
 from orchestrator.formats import tracebacks
 from orchestrator.launch import folder
 from orchestrator.paths import RunPaths
@@ -30,8 +29,6 @@ LOSSES = 3
 """Trials of one call that nobody ran, after which a person is needed."""
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 """What a person mends: told as it is."""
-CLAIM_DEADLINE_S = 60.0
-POLL_S = 0.05
 OUTPUT_LIMIT = 2**20
 
 
@@ -64,7 +61,7 @@ def trial(
         own = where is None or (where == "unclaimed" and not run.launch.exists())
         if own:
             _submit(adapters, run, orders.trial(setup, adapters, codes, config, run, LIMITS))
-        _wait(adapters, run, go_on)
+        ends.wait(adapters, run, go_on)
         end = _end(setup, adapters, codes[0], run, own)
         lost += end.kind == "lost" and own
         doubtful += end.kind == "doubtful"
@@ -95,20 +92,6 @@ def _submit(adapters: Adapters, run: RunPaths, spec: LaunchSpec) -> None:
 def _seconds(adapters: Adapters, run: RunPaths) -> float:
     record = adapters.launcher.exit_record(run.root)
     return round(sum(record.seconds.values()), 3) if record else 0.0
-
-
-def _wait(adapters: Adapters, run: RunPaths, go_on: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + CLAIM_DEADLINE_S
-    while True:
-        state = adapters.launcher.state(run.root)
-        if state in ("ended", "vanished", "revoked"):
-            return
-        if state == "unclaimed" and time.monotonic() > deadline and adapters.launcher.revoke(run.root):
-            return
-        if not go_on():
-            adapters.launcher.cancel(run.root)
-            raise StoppedError
-        time.sleep(POLL_S)
 
 
 class _End(NamedTuple):

@@ -23,7 +23,7 @@ from orchestrator.core.events import (
     Turned,
     Waiting,
 )
-from orchestrator.engine import board, evaluate, inputs, publish, regimes, snapshots, transcripts, trial
+from orchestrator.engine import board, ends, evaluate, inputs, publish, snapshots, transcripts
 from orchestrator.errors import UserError
 from orchestrator.launch import folder
 from orchestrator.store import atomic, journal
@@ -198,31 +198,22 @@ def killing_copy(run, folder):
 
 
 snapshots._copy_best = killing_copy
-generate_wait = regimes._wait
+end_wait = ends.wait
 
 
-def killing_generation(adapters, run, go_on):
-    """Die while the second regime's data are generated."""
-    if POINT == "mid_generation" and started():
+def killing_wait(adapters, run, go_on):
+    """Die while the second regime's data are generated, or while an edited code is tried."""
+    generated = POINT == "mid_generation" and ".prepare-" in run.root.name and started()
+    if generated or (POINT == "mid_trial" and run.root.parent.name == "trials"):
         deadline = time.monotonic() + 5
         while time.monotonic() < deadline and adapters.launcher.state(run.root) == "unclaimed":
             time.sleep(0.01)
         die(run.root if adapters.launcher.state(run.root) == "running" else None)
-    generate_wait(adapters, run, go_on)
+    end_wait(adapters, run, go_on)
 
 
-regimes._wait = killing_generation
-trial_wait, commit_edit, set_refs, extract = trial._wait, code.commit_edit, git.set_refs, git._extract
-
-
-def killing_trial(adapters, run, go_on):
-    """Die while an edited code is tried."""
-    if POINT == "mid_trial":
-        deadline = time.monotonic() + 5
-        while time.monotonic() < deadline and adapters.launcher.state(run.root) == "unclaimed":
-            time.sleep(0.01)
-        die(run.root if adapters.launcher.state(run.root) == "running" else None)
-    trial_wait(adapters, run, go_on)
+ends.wait = killing_wait
+commit_edit, set_refs, extract = code.commit_edit, git.set_refs, git._extract
 
 
 def around(name, function):
@@ -248,7 +239,6 @@ def killing_extract(archive, folder):
         die()
 
 
-trial._wait = killing_trial
 code.commit_edit, git.set_refs = around("commit", commit_edit), around("refs", set_refs)
 git._extract = killing_extract
 write_if_changed = atomic.write_if_changed

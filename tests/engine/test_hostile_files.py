@@ -11,6 +11,7 @@ import pytest
 from orchestrator.core.events import Event, RunEnded
 from orchestrator.engine import evaluate, live, opening, orders, regimes, runs, snapshots, texts
 from orchestrator.engine.context import Live
+from orchestrator.errors import StoppedError
 from orchestrator.formats import entry, memory
 from orchestrator.launch.folder import UntrustedFileError, read_file
 from orchestrator.paths import RunPaths
@@ -254,7 +255,7 @@ def test_data_are_made_by_the_code_at_opening_whatever_node_they_are_for(monkeyp
 
     def ready(_setup, _adapters, _config, code, *_rest):
         asked.append(code)
-        raise regimes.Stopped
+        raise StoppedError
 
     monkeypatch.setattr(regimes, "ready", ready)
     monkeypatch.setattr(runs.orders, "regime_sha", lambda *_: "f" * 64)
