@@ -74,10 +74,11 @@ doctor: $(STAMP) ## what is missing before a start: packages, key, model, price,
 	@$(BIN)/python -m orchestrator doctor $(call QUOTE,$(EXP)) $(call QUOTE,$(ROOT),--root)
 
 test: $(STAMP) ## all tests that need no GPU, network or key (under 10 minutes on 2 cores)
-	$(BIN)/python -m pytest -m 'not science and not live'
+	$(BIN)/python -m pytest -m 'not science and not slow and not live'
 
-test-science: $(STAMP) ## slow recovery tests on real training
+test-science: $(STAMP) ## slow recovery tests on real training, and the whole of the kill matrices
 	$(BIN)/python -m pytest -m science -n 1 --timeout 900
+	$(BIN)/python -m pytest -m slow --timeout 120
 
 bench: $(STAMP) ## gradient steps per second: dense path beside message passing; then what a sandbox costs a run
 	@$(BIN)/python -m trainers.bench

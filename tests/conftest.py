@@ -49,6 +49,22 @@ def odd_path(request, tmp_path):
     return folder
 
 
+MATRICES = ("e2e/test_kills", "e2e/test_slot_kills", "e2e/test_block_kills", "e2e/test_claude_kills",
+            "e2e/test_claude_resume", "e2e/test_code_kills", "e2e/test_hostile_http")  # fmt: skip
+"""Modules of many cases of one kind, seconds each: `make test` runs one in `EVERY`, `make test-science` the others."""
+EVERY = 4
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark most cases of the long matrices as slow."""
+    for name in MATRICES:
+        cases = [item for item in items if item.nodeid.startswith(f"tests/{name}.py")]
+        for number, item in enumerate(cases):
+            if number % EVERY:
+                item.add_marker("slow")
+
+
 def pytest_configure(config):
     """Take every key out of the environment before a test module is read; start the count of heavy children.
 

@@ -47,16 +47,9 @@ CASES = [(point, "engine") for point in (
 )]  # fmt: skip
 CASES += [("mid_trial", "engine,supervisor"), ("mid_trial", "engine,supervisor,child"), ("mid_trial", "child")]
 CASES += [("mid_trial", "supervisor"), ("mid_training", "engine,supervisor,child")]
-QUICK = (("mid_trial", "engine,supervisor,child"), ("after_failed_check", "engine"), ("after_commit", "engine"),
-         ("before_refs", "engine"), ("result_not_judged", "engine"))  # fmt: skip
-"""Run by `make test`; all of them by `make test-science`."""
 
 
-def case(point, victims):
-    return pytest.param(point, victims, marks=[] if (point, victims) in QUICK else pytest.mark.science)
-
-
-@pytest.mark.parametrize(("point", "victims"), [case(*c) for c in CASES])
+@pytest.mark.parametrize(("point", "victims"), CASES)
 def test_resume_gives_the_same_tree(uninterrupted, tmp_path, point, victims):
     home = code_toy.make_home(tmp_path, *OPTIONS, patches=PATCHES)
     words = [sys.executable, str(DRIVER), point, victims, str(CODE), "--home", str(home), "explore", "toy"]
@@ -109,7 +102,7 @@ def asked(folder, first=()):
     return home, len(server.requests)
 
 
-@pytest.mark.science
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_a_conversation_goes_on_after_its_trial(tmp_path):
     """Killed in or after the trial that `submit` asked for: the same commit, no reply paid twice, no second trial."""

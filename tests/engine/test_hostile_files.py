@@ -261,7 +261,7 @@ def test_data_are_made_by_the_code_at_opening_whatever_node_they_are_for(monkeyp
     monkeypatch.setattr(runs.orders, "regime_sha", lambda *_: "f" * 64)
     state = made.state
     board = SimpleNamespace(
-        state=state, stopping=False, flying=lambda: iter(()), adapters=SimpleNamespace(slots=1),
+        state=state, stopping=False, flying=lambda: iter(()), adapters=SimpleNamespace(slots=1, sandbox="bwrap"),
         setup=SimpleNamespace(spec=SimpleNamespace(command=None)), observer=SimpleNamespace(say=lambda _: None),
     )  # fmt: skip
     assert runs.Runs(board).launch() is None

@@ -10,6 +10,7 @@ import pytest
 from orchestrator.llm.answers import signature
 from orchestrator.llm.loopback import Calls, Fails, LoopbackServer, Says
 from orchestrator.llm.scripted import ScriptError
+from tests import toy
 from tests.llm.talk import PNG, SYSTEM, TOOLS, adapter, blob, request, serving, text, user
 
 HEADERS = {"content-type": "application/json", "x-api-key": "any", "anthropic-version": "2026-10-21"}
@@ -202,6 +203,7 @@ def test_a_function_is_called_before_or_after_the_answer():
         ask(server, GOOD)
         assert heard == [0]
         ask(server, GOOD)
+        toy.wait_for(lambda: len(heard) == 2)  # the answer may be here before what is called after it
     assert heard == [0, "after"]
 
 
