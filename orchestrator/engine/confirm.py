@@ -22,7 +22,7 @@ import time
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
-from orchestrator.core import tree
+from orchestrator.core import lineage, tree
 from orchestrator.core.classify import holds, verdict
 from orchestrator.core.records import Metric, Mutation, Proposal
 from orchestrator.core.state import Iteration, Node, State
@@ -30,6 +30,7 @@ from orchestrator.core.stats import noise, summarise
 from orchestrator.engine import evaluate, orders, regimes
 from orchestrator.engine.context import Adapters, Setup
 from orchestrator.engine.sealing import state_of
+from orchestrator.engine.texts import one_line
 from orchestrator.errors import EXIT_DONE, EXIT_NEEDS_PERSON, EXIT_STOPPED, NeedsPersonError, StoppedError, UserError
 from orchestrator.launch.folder import read_file
 from orchestrator.paths import ConfirmPaths, Paths, RunPaths
@@ -253,12 +254,15 @@ def render(state: State, node: Node, rows: list[Row], total: int) -> str:
         cells = [shown(row.metrics.get(name)) for row in rows]
         if name == rule.name or any(row.metrics.get(name) is not None for row in rows):
             table.append([name, *cells, *means])
+    changes = [p.mutation.code.change for p in lineage.code_path(state, node.id) if p.mutation.code is not None]
+    edited = [f"Its code was edited: {one_line('; '.join(changes))}.", ""] if changes else []
     lines = [
         f"# Is the best real? Node {node.id} of {state.contract.exploration}{f', regime {regime}' if regime else ''}",
         "",
         f"{len(rows)} of {total} runs. None of these seeds was used by the exploration to choose this node. Means are "
         "over the runs that gave a value, with their standard errors and numbers.",
         "",
+        *edited,
         *_table(table),
         "",
         *(judgement(state, node, rows, same) for same in (True, False)),

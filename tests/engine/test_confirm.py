@@ -10,6 +10,7 @@ from orchestrator.core import tree
 from orchestrator.core.records import Metric
 from orchestrator.engine.confirm import Row, judgement, planned, render
 from tests import toy
+from tests.edited import edit
 from tests.factory import Driver, contract
 
 KEPT = ("journal.jsonl", "memory.md", "analysis.md", "ucb_scores.txt", "best.yaml")
@@ -184,3 +185,11 @@ def test_a_metric_without_a_value_is_shown_with_its_reason(state):
     row = rows(state, node, 0.9)[0]
     odd = Row(row.proposal, True, "ok", "", {"connectivity_R2": Metric(value=None, reason="nan")}, 1.0)
     assert "| connectivity_R2 | nan " in render(state, node, [odd], 2)
+
+
+def test_the_table_says_that_the_nodes_code_was_edited():
+    made = Driver()
+    made.put(0.5)
+    assert "code was edited" not in render(made.state, made.state.nodes[1], [], 2)
+    node = made.state.nodes[edit(made, 0.9, text="clip\n# the gradient")]
+    assert "Its code was edited: clip # the gradient." in render(made.state, node, [], 2)
