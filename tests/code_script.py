@@ -27,11 +27,6 @@ def edit(old, new, path=PATH):
     return "edit_code", {"command": "str_replace", "path": path, "old_str": old, "new_str": new} | given
 
 
-def insert(line, text, path=PATH):
-    given = dict.fromkeys(("view_range", "file_text", "old_str", "new_str"))
-    return "edit_code", {"command": "insert", "path": path, "insert_line": line, "insert_text": text} | given
-
-
 def view(path=PATH):
     given = dict.fromkeys(("view_range", "file_text", "old_str", "new_str", "insert_line", "insert_text"))
     return "edit_code", {"command": "view", "path": path} | given

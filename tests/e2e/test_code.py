@@ -5,10 +5,10 @@ import subprocess
 
 from orchestrator.core import edits
 from tests import claude, code_toy, toy
-from tests.code_script import STEP, CodeScript, Try, edit, insert, key, on, parent, repair, view
+from tests.code_script import STEP, CodeScript, Try, edit, key, on, parent, repair, view
 from tests.e2e.test_claude_kills import state_of
 
-ITERATIONS = 13
+ITERATIONS = 12
 BETTER = "gain = gain + 0.02 * rate"
 TABLE = "gain = gain + [0.01, 0.01][epoch]"
 SCRIPT = CodeScript(
@@ -34,7 +34,6 @@ SCRIPT = CodeScript(
             Try((parent(5), edit(BETTER, "gain = gain - 0.05 * rate  # again")), "loses again", "code-modification"),
             Try((parent(5), key("batch_size", 16))),
         ),
-        13: (Try((parent(5), insert(14, "        gain = gain + 0.0 * epoch")), "an idle term", "code-modification"),),
     }
 )
 
@@ -144,5 +143,3 @@ def test_code_as_an_experiment(tmp_path):
     what_became_of_each_edit(home)
     git_journal_and_views_agree(home)
     status_report_and_adopt(home)
-    replayed = toy.run(home, "replay", "toy")
-    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
