@@ -77,8 +77,7 @@ test: $(STAMP) ## all tests that need no GPU, network or key (under 10 minutes o
 	$(BIN)/python -m pytest -m 'not science and not slow and not live'
 
 test-science: $(STAMP) ## slow recovery tests on real training, and the whole of the kill matrices
-	$(BIN)/python -m pytest -m science -n 1 --timeout 900
-	$(BIN)/python -m pytest -m slow --timeout 120
+	$(BIN)/python -m pytest -m 'science or slow' --timeout 900
 
 bench: $(STAMP) ## gradient steps per second: dense path beside message passing; then what a sandbox costs a run
 	@$(BIN)/python -m trainers.bench
