@@ -84,7 +84,8 @@ def test_a_thousand_runs_through_four_slots_leak_nothing(tmp_path, capsys):
     early, late = looks[min(n for n in looks if n >= EARLY)], looks[max(looks)]
     assert max(looks) >= RUNS - SLOTS
     before = max(x[1] for n, x in looks.items() if n <= EARLY)
-    assert max(x[1] for n, x in looks.items() if n > EARLY) <= before + 4  # two pipes of a start that a look catches
+    last = [x[1] for n, x in looks.items() if n > 0.8 * RUNS]
+    assert min(last) <= before, sorted(last)  # a look may catch the pipes of a start; what leaked is in every look
     assert late[2] - early[2] < 0.1 * (max(looks) - EARLY)  # MiB: the fold keeps some tens of KiB of each run
     assert all(x[4] <= 1 for x in looks.values())  # the short process that starts a supervisor; no zombie stays
 
