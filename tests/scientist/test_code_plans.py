@@ -120,8 +120,12 @@ def test_edits_add_up_and_are_taken_back(stage):
         plans.proposals(said(""))
 
 
+def on_disk(stage):
+    return {path: path.read_bytes() for path in stage.out.parent.rglob("*") if path.is_file()}
+
+
 def test_refusals_change_nothing(stage):
-    plans = stage.plans()
+    plans, before = stage.plans(), on_disk(stage)
     with pytest.raises(RefusedError, match="call choose_parent first"):
         replace(plans)
     choose(plans, 0, 1)
@@ -138,6 +142,7 @@ def test_refusals_change_nothing(stage):
         call(plans, "create", file_text="print(1)\n")
     with pytest.raises(RefusedError, match="nothing changes"):
         plans.proposals(said(""))
+    assert on_disk(stage) == before and stage.tried == []
 
 
 def test_code_and_config_never_change_together(stage):
