@@ -125,7 +125,14 @@ def build() -> dict[str, Any]:
             name: spec._asdict() | {"aliases": list(spec.aliases), "log_key": spec.log_key or name}
             for name, spec in METRICS[system].items()
         }
-        systems[system] = {"generator_version": config.generator_version, "sections": sections, "metrics": metrics}
+        systems[system] = {
+            "generator_version": config.generator_version,
+            "cost": config.cost,
+            "budget": config.budget,
+            "exclusive": config.exclusive,
+            "sections": sections,
+            "metrics": metrics,
+        }
     return {"contract": 1, "systems": systems}
 
 

@@ -290,6 +290,16 @@ class SignalConfig(Section):
 
     generator_version: ClassVar[int] = 1
     """Raised whenever the same simulation section gives other data."""
+    cost: ClassVar[tuple[str, ...]] = (
+        "simulation.n_frames", "training.n_epochs", "training.data_augmentation_loop", "training.time_step"
+    )  # fmt: skip
+    """Keys whose product is the work of a training (frames seen; a larger batch takes fewer, longer steps)."""
+    budget: ClassVar[str] = "training.data_augmentation_loop"
+    """The one of `cost` that scales the work and nothing else."""
+    exclusive: ClassVar[tuple[tuple[str, ...], ...]] = (
+        ("training.recurrent_training", "training.neural_ODE_training"),
+    )
+    """Groups of keys of which at most one may be true."""
 
 
 SYSTEMS: dict[str, type[SignalConfig]] = {"signal": SignalConfig}

@@ -180,6 +180,14 @@ class Contract(Record):
     """The user's own trainer; null is ours."""
     max_changes: int = Field(default=1, ge=1)
     """Keys that one mutation may change."""
+    time_target_min: float | None = Field(default=None, gt=0)
+    """Training time that a run should take, in minutes; the budget key is scaled to it."""
+    cost: tuple[str, ...] = ()
+    """Keys whose product is the work of a training; the budget key is one of them."""
+    budget: str = ""
+    """Key that scales the work of a training and nothing else; "" when the system has none."""
+    exclusive: tuple[tuple[str, ...], ...] = ()
+    """Groups of keys of which at most one may be true."""
     replicate_every: int = Field(default=6, ge=0)
     """Every so many iterations the leader is run again at another training seed; 0 is never."""
     order: tuple[str, ...] = ()

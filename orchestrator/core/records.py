@@ -129,6 +129,8 @@ class Proposal(Record):
     """Of the slot; null when there is one slot only."""
     filler: bool = False
     """A replicate beyond the block's length, in a slot that would stand idle until the block's last runs end."""
+    predicted_min: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    """Training time that was expected of it, in minutes; null without a time target or a finished run to go by."""
 
 
 class Visual(Record):
@@ -188,6 +190,10 @@ class Boundary(Record):
     """Of the next block."""
     focus_keys: tuple[str, ...] = ()
     """Keys (`section.name`) that the next block looks at first."""
+    changes: tuple[Change, ...] = ()
+    """Keys that change between blocks only, and the budget key of a time target, for the next block."""
+    changes_reason: str = ""
+    """Why these values; "" when there are no changes."""
     hypothesis: str
 
 

@@ -114,6 +114,12 @@ class SystemSchema(_Open):
     generator_version: int
     keys: tuple[KeySchema, ...]
     metrics: tuple[MetricSchema, ...]
+    cost: tuple[str, ...] = ()
+    """Keys (`section.name`) whose product is the work of a training."""
+    budget: str = ""
+    """The one of `cost` that scales the work and nothing else."""
+    exclusive: tuple[tuple[str, ...], ...] = ()
+    """Groups of keys of which at most one may be true."""
 
     @property
     def sections(self) -> tuple[str, ...]:
@@ -182,6 +188,7 @@ def read_schema(data: dict[str, Any], system: str, source: str = "trainers/schem
                 if section != "claude"
             ),
             metrics=tuple(MetricSchema(name=name, **spec) for name, spec in body["metrics"].items()),
+            **{name: body[name] for name in ("cost", "budget", "exclusive") if name in body},
         )
     except (ValidationError, KeyError, AttributeError, TypeError) as error:
         raise InstructionError(f"{source}: system {system}: {error}; regenerate the schema") from error

@@ -105,6 +105,9 @@ def compile_all(name: str, draft: InstructionDraft, schema: SystemSchema, spec: 
             scorer=spec.scorer,
             command=spec.command,
             replicate_every=spec.replicate_every,
+            cost=schema.cost,
+            budget=schema.budget,
+            exclusive=schema.exclusive,
             unmapped_sections=tuple(u.text for u in draft.unmapped),
             **fields,
         )
