@@ -203,7 +203,7 @@ class Plans:
 
     def _desk(self, iteration: int, pending: tuple[Proposal, ...] = (), slot: int = 0) -> Desk:
         scene = Scene(self.state, self.block)
-        return Desk(self.state, iteration, pending, scene=scene, slot=slot, office=self._office)
+        return Desk(self.state, iteration, pending, scene=scene, slot=slot, office=self._office, paced=False)
 
     # Proposals
 
