@@ -134,10 +134,15 @@ def worth_it(state: State, config: Config, change: Change, block: int, code: str
         return "no run has ended yet that tells how long a training takes"
     if not is_off(state.contract, before):
         return f"the training is expected to take {shown(before)} min and the target is {shown(target)}"
-    after = predicted_min(state, configs.with_values(config, {change.key: change.new}), block, code)
+    after = predicted_min(state, with_budget(config, change), block, code)
     if after is None or abs(math.log(after / target)) >= abs(math.log(before / target)):
         return f"it does not bring the training ({shown(before)} min expected) nearer to the target {shown(target)}"
     return ""
+
+
+def with_budget(config: Config, change: Change) -> Config:
+    """Return a config with another budget."""
+    return configs.with_values(config, {change.key: change.new})
 
 
 def shown(minutes: float) -> str:

@@ -79,14 +79,13 @@ def compile_all(name: str, draft: InstructionDraft, schema: SystemSchema, spec: 
         "block_focus": key_rules.focus(work),
         "max_changes": draft.max_changes[0] if draft.max_changes else 1,
         "regimes": regimes,
-        "time_target_min": key_rules.time_target(work, keys),
         "compare": systems.compare(work, regimes),
         "user_instructions": wishes.user_instructions(work, start, regimes),
         "strategies": practice.strategies(work),
         "scopes": practice.scopes(work) or code_permission.default_scopes(work),
         "figures": practice.figures(work),
     }
-    fields |= code_permission.settings(work, patches)
+    fields |= code_permission.settings(work, patches) | {"time_target_min": key_rules.time_target(work, keys)}
     problems = tuple(dict.fromkeys(work.problems))
     if any(p.stops for p in problems):
         return Compiled(None, problems)
