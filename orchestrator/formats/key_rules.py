@@ -140,7 +140,7 @@ def time_target(work: Work, keys: list[KeyRule]) -> float | None:
         )
         work.problem(where, text)
     elif rule.level != "free":
-        text = f"{rule.key} is {rule.level} ({rule.source}), so nothing holds the training at {target:g} min"
+        text = f"{rule.key} is {rule.level} ({rule.source}), so nothing holds it at {target:g} min"
         work.problem(where, text, stops=False)
     if target * 60 >= work.spec.limits.wall_s:
         text = (

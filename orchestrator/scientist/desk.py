@@ -175,7 +175,11 @@ class Desk:
         made = Proposal.model_validate(defaults | fields)
         if self.state.contract.time_target_min is None:
             return made
-        minutes = pace.predicted_min(self.state, self.state.config_of(made), self.block, made.code)
+        try:
+            config = self.state.config_of(made)
+        except (ValueError, KeyError):
+            return made  # `mutation.check` says what is wrong with it
+        minutes = pace.predicted_min(self.state, config, self.block, made.code)
         return made.model_copy(update={"predicted_min": None if minutes is None else float(f"{minutes:.4g}")})
 
     def code_of(self, node: int | None) -> str:

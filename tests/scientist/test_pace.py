@@ -44,12 +44,12 @@ def test_each_change_keeps_the_training_near_its_target():
     found = driver(n_iter_block=30)
     seen = explore(found, 20)
     assert seen[0][2] == pytest.approx(4.0) and seen[0][0].predicted_min is None
-    for proposal, config, real in seen[1:]:
-        assert proposal.predicted_min is not None
-        if proposal.mutation.kind == "config" and real > 1.2 * 1.5:
-            assert config["training"]["data_augmentation_loop"] == 1 or real == pytest.approx(2.25, rel=0.2)
-    later = [real for p, _, real in seen[8:] if p.mutation.kind == "config"]
-    assert sum(abs(real / 1.5 - 1) < 0.35 for real in later) >= 0.7 * len(later)
+    steps = [s for s in seen[1:] if s[0].mutation.kind == "config"]
+    least = [config["training"]["data_augmentation_loop"] == 1 for _, config, _ in steps]
+    for (proposal, _, _), at_least in zip(steps, least, strict=True):
+        assert at_least or proposal.predicted_min == pytest.approx(1.5, rel=pace.TOLERANCE + 1e-6)
+    off = [real for (_, _, real), at_least in zip(steps, least, strict=True) if not at_least and real > 1.9]
+    assert len(off) <= 2, "only a key that no run had told about (a larger batch) takes longer, once"
     told = [p for p, _, _ in seen if len(p.mutation.changes) == 2]
     assert told and all(p.mutation.changes[1].key == LOOP for p in told)
     assert "data_augmentation_loop 40 -> 15 keeps the training near 1.5 min (predicted 4)" in told[0].hypothesis
