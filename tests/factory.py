@@ -97,7 +97,7 @@ class Driver:
                 break
 
     def put(self, value=None, *, parent=None, changes=(), strategy="exploit", code="tree", seeds=(7, 42), of=None,
-            metrics=None, outcome="ok", idle=None):  # fmt: skip
+            metrics=None, outcome="ok", idle=None, **ended):  # fmt: skip
         """Propose and end one iteration by hand; return its number.
 
         Args:
@@ -111,6 +111,7 @@ class Driver:
             metrics: other metrics, by name.
             outcome: of the run.
             idle: keys that could not act, with the reason.
+            **ended: other fields of how the run ended.
         """
         state = self.state
         iteration = state.last_iteration + 1
@@ -135,7 +136,7 @@ class Driver:
         found = {name: Metric(value=v) for name, v in (metrics or {}).items()}
         if value is not None:
             found["connectivity_R2"] = Metric(value=value)
-        self.end(iteration, outcome=outcome, metrics=found, keys_idle=idle or {})
+        self.end(iteration, outcome=outcome, metrics=found, keys_idle=idle or {}, **ended)
         return iteration
 
     def ended(self):

@@ -82,8 +82,8 @@ def _rollouts(t: SignalTraining, _: GraphModel) -> dict[str, str]:
         idle |= dict.fromkeys(("time_step", "recurrent_training_start_epoch"), neither)
     if t.recurrent_training_start_epoch >= t.n_epochs:
         late = (
-            f"recurrent training begins at epoch {t.recurrent_training_start_epoch} and this run ends after "
-            f"n_epochs={t.n_epochs}"
+            f"recurrent training begins at epoch {t.recurrent_training_start_epoch} (recurrent_training_start_epoch) "
+            f"and this run ends after n_epochs={t.n_epochs}"
         )
         modes = ("recurrent_training", "neural_ODE_training", "time_step", "noise_recurrent_level", *_ODE_KEYS)
         idle |= dict.fromkeys(modes, late)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from orchestrator.core.records import Config, Record, sha_of
+from orchestrator.core.records import Change, Config, Record, sha_of
 
 Level = Literal["free", "block", "frozen"]
 Op = Literal["<", "<=", ">", ">="]
@@ -34,7 +34,7 @@ class KeyRule(Record):
     start: Any = None
     """Value of iteration 1."""
     exempt: bool = False
-    """Does not count towards the changes of a mutation (seeds)."""
+    """Does not count towards the changes of a mutation (seeds, the budget key of a time target)."""
     source: str = ""
     """Where the rule was read, e.g. `instructions/sparse_gnn.md:88`."""
 
@@ -238,6 +238,11 @@ class Contract(Record):
     def key(self, name: str) -> KeyRule | None:
         """Return the rule of `section.name` (or of its short name), or None when the contract does not know it."""
         return next((k for k in self.keys if name in (k.key, k.short)), None)
+
+    def counted(self, changes: tuple[Change, ...]) -> tuple[Change, ...]:
+        """Return the changes that count towards `max_changes`: those of keys that are not exempt."""
+        exempt = {k.key for k in self.keys if k.exempt}
+        return tuple(c for c in changes if c.key not in exempt)
 
     @property
     def sha(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -17,7 +18,7 @@ BUDGET_KEYS = ("claude.data_augmentation_loop", "claude.n_epochs", "simulation.n
 """What a profile may scale, beside widths (`hidden_dim*`): never a hyperparameter that the exploration is about."""
 
 
-NOT_YET = ("time_target_min", "keep")
+NOT_YET = ("keep",)
 """Fields of the design whose settings no part of the engine reads yet; delete a name here when one does."""
 
 
@@ -27,9 +28,18 @@ def is_budget_key(key: str) -> bool:
     return key in BUDGET_KEYS or (section in ("graph_model", "inr") and name.startswith("hidden_dim"))
 
 
+TARGET = "time_target_min"
+"""Field that a profile may set too: what is two hours on a GPU is two minutes on a CPU."""
+
+
 def _only_budget(profiles: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     for name, overrides in profiles.items():
         for key in overrides:
+            if key == TARGET:
+                raise ValueError(
+                    f"profile {name} of a regime may not set {TARGET}: one target holds for all regimes; set it under "
+                    "the exploration's own profiles"
+                )
             if not is_budget_key(key):
                 allowed = ", ".join((*BUDGET_KEYS, "graph_model.hidden_dim*"))
                 raise ValueError(f"profile {name} may not set {key}; a profile scales the budget only: {allowed}")
@@ -186,7 +196,10 @@ class Exploration(Record):
     settle: dict[str, Settled] = Field(default_factory=dict)
     """Key (`section.name` or the instruction's spelling) -> what holds."""
     profiles: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Name -> overrides of budget keys, e.g. `claude.data_augmentation_loop: 25`. `full` needs no entry."""
+    """Name -> overrides of budget keys, e.g. `claude.data_augmentation_loop: 25`, and of `time_target_min`.
+
+    `full` needs no entry.
+    """
     regimes: tuple[Regime, ...] = ()
     """Simulated systems in the order in which blocks take them; none is the one system of config.yaml."""
     compare: str | None = None
@@ -207,8 +220,8 @@ class Exploration(Record):
     """Formula of ucb_scores.txt (orchestrator/core/tree.py)."""
     replicate_every: int = Field(default=6, ge=0)
     """Every so many iterations the leader is run again at another training seed; 0 is never."""
-    time_target_min: float | None = Field(default=None, gt=0)
-    """Training time that a run should take, in minutes."""
+    time_target_min: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    """Training time that a run should take, in minutes; a profile may set another. The budget key is scaled to it."""
     stop: Stop = Stop()
     keep: Literal["all", "best"] = "all"
     """Checkpoints that stay."""
@@ -228,7 +241,13 @@ class Exploration(Record):
     @field_validator("profiles")
     @classmethod
     def _budgets(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
-        return _only_budget(value)
+        for name, overrides in value.items():
+            target = overrides.get(TARGET, 1.0)
+            number = isinstance(target, int | float) and not isinstance(target, bool)
+            if not number or not 0 < target < math.inf:
+                raise ValueError(f"profile {name}: {TARGET} is a number of minutes above 0, found {target!r}")
+        _only_budget({name: {k: v for k, v in o.items() if k != TARGET} for name, o in value.items()})
+        return value
 
     @field_validator("regimes")
     @classmethod
@@ -243,6 +262,15 @@ class Exploration(Record):
                 if "profiles" in info.data and name not in known:
                     raise ValueError(f"regime {regime.name}: no profile {name!r}; profiles: {', '.join(known)}")
         return value
+
+    def target_of(self, profile: str) -> float | None:
+        """Return the minutes that a training should take under a profile, or None."""
+        found = self.profiles.get(profile, {}).get(TARGET, self.time_target_min)
+        return None if found is None else float(found)
+
+    def overrides(self, profile: str) -> dict[str, Any]:
+        """Return the config keys that a profile sets."""
+        return {k: v for k, v in self.profiles.get(profile, {}).items() if k != TARGET}
 
 
 def read_exploration(data: dict[str, Any], source: str = "exploration.yaml") -> Exploration:

@@ -9,7 +9,7 @@ import difflib
 import math
 from typing import Any
 
-from orchestrator.core import code_rules, configs
+from orchestrator.core import code_rules, configs, pace
 from orchestrator.core.contract import Contract, KeyRule
 from orchestrator.core.records import Change, Mutation, Proposal, canonical
 from orchestrator.core.state import State
@@ -101,7 +101,7 @@ def check(state: State, proposal: Proposal, earlier: tuple[Proposal, ...] = ()) 
     code_rules.check(state, proposal, earlier)
     for change in mutation.changes:
         check_change(contract, change)
-    counted = [c for c in mutation.changes if not _exempt(contract, c.key)]
+    counted = contract.counted(mutation.changes)
     if mutation.second_parent is not None:
         _check_recombined(state, mutation)
     elif len(counted) > contract.max_changes and not _in_spread(contract, mutation):
@@ -111,6 +111,7 @@ def check(state: State, proposal: Proposal, earlier: tuple[Proposal, ...] = ()) 
         )
     if mutation.kind == "config" and not mutation.changes:
         raise RefusedError("a mutation without a change refused: change one free key, or ask for a replicate")
+    _check_budget_alone(state, proposal)
     try:
         config = state.config_of(proposal)
     except (ValueError, KeyError) as error:
@@ -118,10 +119,24 @@ def check(state: State, proposal: Proposal, earlier: tuple[Proposal, ...] = ()) 
     _check_new(state, proposal, configs.idea_sha(config), earlier)
 
 
+def _check_budget_alone(state: State, proposal: Proposal) -> None:
+    """Raise RefusedError when the budget key is all that changes, and not to bring the training to its target."""
+    changes, rule = proposal.mutation.changes, pace.budget_rule(state.contract)
+    if rule is None or len(changes) != 1 or changes[0].key != rule.key:
+        return
+    block = state.block_for(proposal)
+    why = pace.worth_it(state, state.base_config(proposal.base, block), changes[0], block, proposal.code)
+    if why:
+        raise RefusedError(
+            f"{changes[0].key} alone refused: {why}, so it would buy training time, not insight; change one other key "
+            "(this one may change beside it), or ask for a replicate"
+        )
+
+
 def _check_recombined(state: State, mutation: Mutation) -> None:
-    """Raise RefusedError unless each change takes the second parent's value: then any number of keys may change."""
+    """Raise RefusedError unless each change that counts takes the second parent's value: any number of keys may."""
     second = state.nodes[mutation.second_parent or 0]
-    for change in mutation.changes:
+    for change in state.contract.counted(mutation.changes):
         theirs = configs.get(second.config, change.key)
         if canonical(theirs) != canonical(change.new):
             raise RefusedError(
@@ -132,13 +147,11 @@ def _check_recombined(state: State, mutation: Mutation) -> None:
 
 def _in_spread(contract: Contract, mutation: Mutation) -> bool:
     """Return whether a mutation is a run of the instruction's initial spread, which may change several keys."""
-    values = {c.key: canonical(c.new) for c in mutation.changes}
-    return any(values == {k: canonical(v) for k, v in rule.values.items()} for rule in contract.spread)
-
-
-def _exempt(contract: Contract, key: str) -> bool:
-    rule = contract.key(key)
-    return rule is not None and rule.exempt
+    made = contract.counted(mutation.changes)
+    values, exempt = {c.key: canonical(c.new) for c in made}, {k.key for k in contract.keys if k.exempt}
+    return any(
+        values == {k: canonical(v) for k, v in rule.values.items() if k not in exempt} for rule in contract.spread
+    )
 
 
 def _check_lineage(state: State, proposal: Proposal) -> None:

@@ -34,6 +34,7 @@ from orchestrator.core.events import (
 from orchestrator.core.records import (
     RETRIED,
     Boundary,
+    Change,
     Config,
     Metric,
     Outcome,
@@ -74,6 +75,8 @@ class Iteration:
     reflection: Reflection | None = None
     seq: int = 0
     """Sequence number of the turn that proposed it."""
+    changes: tuple[Change, ...] = ()
+    """Those of its mutation that count by the contract of that turn: the budget of a time target does not."""
     rules: Contract | None = None
     """Contract in force when it was judged: its entry in the log stays as it was written."""
     judged_seq: int | None = None
@@ -311,7 +314,8 @@ class State:
             self.nodes[node_id] = Node(node_id, proposal.parent, block, config, configs.idea_sha(config), proposal.code)
         self.nodes[node_id].iterations.append(proposal.iteration)
         self.ideas.setdefault(self.nodes[node_id].idea, []).append(proposal.iteration)
-        self.iterations[proposal.iteration] = Iteration(proposal, turn, node_id, block, seq=seq)
+        counted = self.contract.counted(proposal.mutation.changes)
+        self.iterations[proposal.iteration] = Iteration(proposal, turn, node_id, block, seq=seq, changes=counted)
 
     def config_of(self, proposal: Proposal) -> Config:
         """Return the effective config of a proposal, seeds included, derived from its parent and mutation."""

@@ -219,8 +219,7 @@ def _boundary_skip(scene: Scene, rule: StrategyRule) -> Found | None:
 
 def key_of(it: Iteration) -> str | None:
     """Return the key that an iteration changed; None when it changed none, or several."""
-    changes = it.proposal.mutation.changes
-    return changes[0].key if len(changes) == 1 else None
+    return it.changes[0].key if len(it.changes) == 1 else None
 
 
 def _switch_dimension(scene: Scene, rule: StrategyRule) -> Found | None:

@@ -85,7 +85,7 @@ def compile_all(name: str, draft: InstructionDraft, schema: SystemSchema, spec: 
         "scopes": practice.scopes(work) or code_permission.default_scopes(work),
         "figures": practice.figures(work),
     }
-    fields |= code_permission.settings(work, patches)
+    fields |= code_permission.settings(work, patches) | {"time_target_min": key_rules.time_target(work, keys)}
     problems = tuple(dict.fromkeys(work.problems))
     if any(p.stops for p in problems):
         return Compiled(None, problems)

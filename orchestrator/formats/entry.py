@@ -9,7 +9,7 @@ from orchestrator.core.events import RunEnded
 from orchestrator.core.mutation import describe, number
 from orchestrator.core.records import Config, Metric
 from orchestrator.core.state import Iteration, State
-from orchestrator.formats import code_edits
+from orchestrator.formats import code_edits, pacing
 
 
 def metric_text(metric: Metric) -> str:
@@ -73,6 +73,7 @@ def render(state: State, it: Iteration) -> str:
         f"Config: {unchanged}{config_text(contract, config)}, simulation_seed={proposal.simulation_seed}",
         *code_edits.block(proposal),
         f"Metrics: {_labelled(it, contract.log_metrics)}",
+        *([f"Time: {timed}"] if (timed := pacing.entry_text(contract, it)) else []),
         *code_edits.verdict_lines(state, it),
     ]
     if contract.log_activity:

@@ -8,12 +8,14 @@ from typing import Any
 
 from orchestrator.core import configs
 from orchestrator.core.contract import KeyRule
-from orchestrator.core.exploration import Settled
+from orchestrator.core.exploration import TARGET, Settled
 from orchestrator.core.records import Config
 from orchestrator.core.schema import KeySchema
 from orchestrator.formats.draft import DraftKey
 from orchestrator.formats.work import BUDGET, Work
 
+ROOM = 4
+"""Times that a budget which a profile sets may be scaled up and down, whatever the instruction's range."""
 _WORD = re.compile(r"[A-Za-z_]\w*")
 
 
@@ -52,6 +54,8 @@ def _short(work: Work, known: KeySchema) -> str:
 
 
 def _default_rule(work: Work, known: KeySchema, start: Config) -> KeyRule:
+    if work.scaled(known):
+        return _scaled_rule(work, None, known, start)
     frozen = next((f for f in work.draft.frozen if f.section == known.section and not f.keys), None)
     source = work.draft.where(frozen.line) if frozen else "not named free by the instruction"
     if known.key in BUDGET:
@@ -69,6 +73,8 @@ def _default_rule(work: Work, known: KeySchema, start: Config) -> KeyRule:
 
 def _rule(work: Work, item: DraftKey, known: KeySchema, start: Config) -> KeyRule:
     where, settled = work.draft.where(item.line), work.settled(known.key)
+    if work.scaled(known):
+        return _scaled_rule(work, item, known, start)
     if known.key in (*configs.SEED_KEYS, *BUDGET):
         if known.key in BUDGET:
             text = f"{known.key}: set by claude.{known.name}, so it is frozen here"
@@ -77,14 +83,71 @@ def _rule(work: Work, item: DraftKey, known: KeySchema, start: Config) -> KeyRul
     level = settled.level if settled and settled.level else item.level
     if level is None:
         work.problem(where, f"{item.key}: described, but not said to be free; frozen", stops=False, key=item.name)
-    exempt = any((k := work.key(e.text)) and k.key == known.key for e in work.draft.exempt)
     low, high = (_low(known) if item.low is None else item.low), (known.maximum if item.high is None else item.high)
     rule = KeyRule(
         key=known.key, short=_short(work, known), type=known.type, level=level or "frozen", low=low, high=high,
         allowed=tuple(known.typed(v) for v in item.allowed) or known.allowed or (),
-        start=start[known.section].get(known.name), exempt=exempt, source=where,
+        start=start[known.section].get(known.name), exempt=work.excused(known), source=where,
     )  # fmt: skip
     return _bounded(work, rule, settled, known) if settled else _checked(work, rule, known)
+
+
+def _scaled_rule(work: Work, item: DraftKey | None, known: KeySchema, start: Config) -> KeyRule:
+    """Return the rule of the budget key where it may follow the training time."""
+    source = f"{TARGET} {work.target:g} in exploration.yaml" if work.target is not None else ""
+    low, high, allowed = _low(known), known.maximum, known.allowed or ()
+    if item is not None:
+        source = work.draft.where(item.line)
+        low, high = (low if item.low is None else item.low), (high if item.high is None else item.high)
+        allowed = tuple(known.typed(v) for v in item.allowed) or allowed
+    rule = KeyRule(
+        key=known.key, short=_short(work, known), type=known.type, level="free", low=low, high=high, allowed=allowed,
+        start=start[known.section].get(known.name), exempt=True, source=source,
+    )  # fmt: skip
+    settled = work.settled(known.key)
+    if settled is not None:
+        return _bounded(work, rule, settled, known)
+    return _checked(work, _widened(work, rule, known), known)
+
+
+def _widened(work: Work, rule: KeyRule, known: KeySchema) -> KeyRule:
+    """Return the rule with a range around a start that a profile sets: the instruction's range is of its own scale.
+
+    `ROOM` times up and down: a rollout of 4 steps, or a guess that is off as much, must fit.
+    """
+    own = work.config.config.get("claude", {}).get(known.name) if known.key in BUDGET else None
+    start = rule.start
+    if own is None or own == start or rule.allowed or rule.low is None or rule.high is None:
+        return rule
+    least = max(start // ROOM, 1) if rule.type == "int" else start / ROOM
+    low, high = min(rule.low, least), max(rule.high, start * ROOM)
+    low, high = max(low, _low(known) or low), min(high, known.maximum or high)
+    if (low, high) == (rule.low, rule.high):
+        return rule
+    told = f"; {rule.low:g} to {rule.high:g} there, widened for profile {work.profile}, which starts at {start:g}"
+    return rule.model_copy(update={"low": low, "high": high, "source": rule.source + told})
+
+
+def time_target(work: Work, keys: list[KeyRule]) -> float | None:
+    """Return the minutes that a training should take; notes what keeps a target from being held."""
+    target, where = work.target, f"exploration.yaml: {TARGET}"
+    if target is None:
+        return None
+    rule = next((k for k in keys if k.key == work.schema.budget), None)
+    if rule is None:
+        text = (
+            f"{target:g} cannot be held: the trainer of system {work.schema.system} names no budget key; leave it out"
+        )
+        work.problem(where, text)
+    elif rule.level != "free":
+        text = f"{rule.key} is {rule.level} ({rule.source}), so nothing holds it at {target:g} min"
+        work.problem(where, text, stops=False)
+    if target * 60 >= work.spec.limits.wall_s:
+        text = (
+            f"{target:g} min is not below limits.wall_s, {work.spec.limits.wall_s:g} s: runs on target would be stopped"
+        )
+        work.problem(where, f"{text}; raise limits.wall_s")
+    return target
 
 
 def _bounded(work: Work, rule: KeyRule, settled: Settled | None, known: KeySchema) -> KeyRule:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from orchestrator.core import pace
 from orchestrator.core.contract import Condition, Contract, KeyRule
 from orchestrator.core.exploration import Exploration
 from orchestrator.core.mutation import number
@@ -70,6 +71,11 @@ def _from_contract(contract: Contract) -> Iterator[str]:
     yield from (f"  {k.key} = {number(k.start)}  [{k.source}]" for k in frozen)
     claude = ", ".join(f"{k} = {number(v)}" for k, v in contract.start["claude"].items())
     yield f"Budget: {claude}; {contract.max_changes} change an iteration, a replicate every {contract.replicate_every}"
+    if contract.time_target_min is not None:
+        rule = pace.budget_rule(contract)
+        held = f"held by {rule.key}" if rule is not None else "held by no key"
+        work = " x ".join(pace.cost_keys(contract)) or "nothing that is known"
+        yield f"Time target: {pace.shown(contract.time_target_min)} min a training, {held}; work = {work}"
     yield f"Metrics ({len(contract.metrics)})"
     for m in contract.metrics:
         way = f"target {number(m.target)}" if m.direction == "target" and m.target is not None else m.direction
@@ -161,7 +167,8 @@ def _rule(rule: KeyRule) -> str:
     else:
         low, high = ("any" if v is None else number(v) for v in (rule.low, rule.high))
         bounds = f"{low} to {high}"
-    return f"{rule.key} ({rule.short}) = {number(rule.start)}, {bounds}  [{rule.source}]"
+    beside = ", may change beside another" if rule.exempt else ""
+    return f"{rule.key} ({rule.short}) = {number(rule.start)}, {bounds}{beside}  [{rule.source}]"
 
 
 def _from_draft(draft: InstructionDraft) -> Iterator[str]:

@@ -10,7 +10,7 @@ from orchestrator.core.mutation import number
 from orchestrator.core.state import Node, State
 from orchestrator.core.stats import noise, summarise
 from orchestrator.core.strategy_kinds import EDITS
-from orchestrator.formats import code_edits, entry
+from orchestrator.formats import code_edits, entry, pacing
 from orchestrator.formats.analysis import notes
 from orchestrator.formats.block import comparison, facts
 
@@ -215,6 +215,7 @@ def _current(state: State, block: int) -> list[str]:
         f"Focus: {said.focus if said else planned or 'all free keys'}",
         f"Iterations: {len(its) - extra}/{state.n_iter_block}{more}",
         *([f"This block starts from node {carried}."] if carried is not None else []),
+        *([f"{timed}."] if (timed := pacing.state_text(state)) else []),
         *_triggers(state),
         "",
         "### Hypothesis",

@@ -42,12 +42,31 @@ def regimes(work: Work, base: Config, keys: list[KeyRule]) -> tuple[RegimeRule, 
     known = {f"{section}.{name}" for section, values in base.items() for name in values}
     sets = [k for k in named if k in known]
     sets += [f"training.{n}" for n in CARRIED if f"claude.{n}" in sets]
+    sets = _unscaled(work, sets, keys)
     found: list[RegimeRule] = []
     for regime in work.spec.regimes:
         config = _of_regime(work, base, regime)
         found.append(RegimeRule(name=regime.name, values={k: configs.get(config, k) for k in sets}))
     _check(work, found, keys)
     return tuple(found)
+
+
+def _unscaled(work: Work, sets: list[str], keys: list[KeyRule]) -> list[str]:
+    """Return the keys that regimes set, without the budget that a time target scales.
+
+    A regime's values replace those of every node that is carried into it or extended in it: the budget that was found
+    for the target would be lost at each step.
+    """
+    rule = next((k for k in keys if k.key == work.schema.budget and k.level == "free"), None)
+    if work.target is None or rule is None or rule.key not in sets:
+        return sets
+    name = rule.key.partition(".")[2]
+    for regime in work.spec.regimes[1:]:
+        if f"claude.{name}" in _budget(work, regime):
+            where = f"exploration.yaml: regimes.{regime.name}.profiles.{work.profile}"
+            text = f"claude.{name} is not used: the time target scales {rule.key} from what the runs before it took"
+            work.problem(where, text, stops=False)
+    return [k for k in sets if k not in (rule.key, f"claude.{name}")]
 
 
 def compare(work: Work, found: tuple[RegimeRule, ...]) -> str | None:
@@ -76,7 +95,7 @@ def _budget(work: Work, regime: Regime) -> dict[str, Any]:
 def _of_regime(work: Work, base: Config, regime: Regime | None) -> Config:
     """Return `base` in a regime: its simulation, the profile, its own profile, the budget carried into training."""
     config = configs.with_values(base, {})
-    profile = work.spec.profiles.get(work.profile, {})
+    profile = work.spec.overrides(work.profile)
     where = f"exploration.yaml: profiles.{work.profile}"
     if regime is None:
         work.override(config, profile, where)

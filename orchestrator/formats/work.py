@@ -12,7 +12,7 @@ from orchestrator.formats.draft import InstructionDraft, Problem
 from orchestrator.formats.yaml_edit import Document
 
 BUDGET = ("training.n_epochs", "training.data_augmentation_loop")
-"""Set by `claude.n_epochs` and `claude.data_augmentation_loop`; never mutated."""
+"""Set by `claude.n_epochs` and `claude.data_augmentation_loop`; never mutated, but the budget key of a time target."""
 
 
 @dataclass
@@ -25,6 +25,29 @@ class Work:
     config: Document
     profile: str
     problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def target(self) -> float | None:
+        """Minutes that a training should take, or None."""
+        return self.spec.target_of(self.profile)
+
+    def scaled(self, known: KeySchema) -> bool:
+        """Return whether a key is the budget that is scaled to a time target, or that the instruction excuses.
+
+        It is then free and does not count as a change: with a target, or where the instruction lists it as free and
+        excuses it from the one-change rule. Never where exploration.yaml settles it as frozen.
+        """
+        if known.key != self.schema.budget or not self.schema.budget:
+            return False
+        settled = self.settled(known.key)
+        if settled is not None and settled.level in ("block", "frozen"):
+            return False
+        listed = any(k.level == "free" and (f := self.key(k.key)) and f.key == known.key for k in self.draft.keys)
+        return self.target is not None or (listed and self.excused(known))
+
+    def excused(self, known: KeySchema) -> bool:
+        """Return whether the instruction excuses a key from the one-change rule."""
+        return any((k := self.key(e.text)) is not None and k.key == known.key for e in self.draft.exempt)
 
     def problem(self, where: str, text: str, *, stops: bool = True, key: str | None = None) -> None:
         """Note a problem at `file:line`."""

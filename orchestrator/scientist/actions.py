@@ -119,7 +119,7 @@ def _failure_probe(desk: Desk, trigger: Trigger) -> Iterator[Draft]:
     own = own_key(desk, node)
     for rule in sorted(desk.by_trials(desk.rules(node)), key=lambda r: r.key != own):
         old = configs.get(node.config, rule.key)
-        ahead = desk.state.iterations[node.id].proposal.mutation.changes
+        ahead = desk.state.iterations[node.id].changes
         for end in _ahead_first(range_ends(rule, old), ahead[0] if ahead and rule.key == own else None):
             text = f"at the end of its range {name} is no longer where the streak has it"
             yield draft(desk, node, Change(key=rule.key, old=old, new=end), _of(node), text)

@@ -7,14 +7,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from orchestrator.core import configs, edits, mutation, slots, tree
+from orchestrator.core import configs, edits, mutation, pace, slots, tree
 from orchestrator.core.contract import KeyRule, UserInstruction
-from orchestrator.core.records import Change, Mutation, Proposal, Record, Role
+from orchestrator.core.records import Change, Config, Mutation, Proposal, Record, Role
 from orchestrator.core.scene import Scene
 from orchestrator.core.state import Node, State
 from orchestrator.errors import RefusedError
 from orchestrator.ports import CodeOffice
 from orchestrator.scientist import code_step
+
+SAME_BUDGET = 2
+"""Times by which two budgets may differ to make the same idea."""
 
 
 class CodeDraft(Record):
@@ -49,9 +52,9 @@ class Draft(Record):
 
 
 def named_keys(state: State, item: UserInstruction) -> list[KeyRule]:
-    """Return the free keys that a user instruction names."""
-    words = set(re.findall(r"\w+", item.text))
-    return [k for k in state.contract.keys if k.level == "free" and {k.short, k.key.split(".")[-1]} & words]
+    """Return the free keys that a user instruction names; one that is exempt is not explored for itself."""
+    words, keys = set(re.findall(r"\w+", item.text)), state.contract.keys
+    return [k for k in keys if k.level == "free" and not k.exempt and {k.short, k.key.split(".")[-1]} & words]
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class Desk:
     """Whether the proposal is beyond the block's length, for a slot that would stand idle."""
     office: CodeOffice | None = field(default=None, compare=False)
     """Null where no code can be edited."""
+    paced: bool = True
+    """Whether a change of the config gets the change of the budget that keeps the training at its time target."""
 
     @property
     def block(self) -> int:
@@ -103,6 +108,19 @@ class Desk:
     @cached_property
     def _taken(self) -> set[tuple[str, str]]:
         return {n.idea for n in self.state.nodes.values()} | {(p.config_sha, p.code) for p in self.pending}
+
+    @cached_property
+    def _budgets(self) -> dict[tuple[str, str], list[float]]:
+        """Budgets at which each idea, the budget left out, was run or is proposed."""
+        found: dict[tuple[str, str], list[float]] = {}
+        known = [(n.config, n.code) for n in self.state.nodes.values()]
+        for config, code in (*known, *((self.state.config_of(p), p.code) for p in self.pending)):
+            budget = configs.get(config, self.state.contract.budget)
+            found.setdefault((self._without_budget(config), code), []).append(budget)
+        return found
+
+    def _without_budget(self, config: Config) -> str:
+        return configs.idea_sha(configs.with_values(config, {self.state.contract.budget: None}))
 
     # Keys
 
@@ -154,7 +172,15 @@ class Desk:
             "role": self.role,
             "filler": self.filler,
         }
-        return Proposal.model_validate(defaults | fields)
+        made = Proposal.model_validate(defaults | fields)
+        if self.state.contract.time_target_min is None:
+            return made
+        try:
+            config = self.state.config_of(made)
+        except (ValueError, KeyError):
+            return made  # `mutation.check` says what is wrong with it
+        minutes = pace.predicted_min(self.state, config, self.block, made.code)
+        return made.model_copy(update={"predicted_min": None if minutes is None else float(f"{minutes:.4g}")})
 
     def code_of(self, node: int | None) -> str:
         """Return the tree sha of a node's code; None is the code at the opening."""
@@ -175,11 +201,12 @@ class Desk:
         if draft.code is not None:
             return code_step.proposal(self, draft, draft.code, fields | {"evidence": evidence})
         if draft.changes:
+            draft = self._at_pace(draft, base) if self.paced else draft
             sha = configs.idea_sha(configs.apply(self.state.base_config(base, self.block), draft.changes))
             if (sha, self.code_of(base)) in self._taken:
                 raise RefusedError(self._taken_by((sha, self.code_of(base))))
             step = Mutation(kind="config", changes=draft.changes, second_parent=draft.second)
-            fields |= {"parent": draft.node, "mutation": step, "config_sha": sha}
+            fields |= {"parent": draft.node, "mutation": step, "config_sha": sha, "hypothesis": draft.hypothesis}
         else:
             assert base is not None  # only a node is run again
             node = self.state.nodes[base]
@@ -190,6 +217,38 @@ class Desk:
         proposal = self.proposal(base=base, evidence=evidence, **fields)
         mutation.check(self.state, proposal, self.pending)
         return proposal
+
+    def _at_pace(self, draft: Draft, base: int | None) -> Draft:
+        """Return a draft with the budget that keeps its training at the time target, where that is another one.
+
+        Raises:
+            RefusedError: the same but for the budget was run, or is proposed, at about this budget: as the estimate
+                moves, one step would be made again and again.
+        """
+        rule = pace.budget_rule(self.state.contract)
+        if rule is None or self.state.contract.time_target_min is None:
+            return draft
+        code = self.code_of(base)
+        config = configs.apply(self.state.base_config(base, self.block), draft.changes)
+        idea = (self._without_budget(config), code)
+        change = None
+        if rule.key not in [c.key for c in draft.changes]:
+            change = pace.wanted_budget(self.state, config, self.block, code)
+        budget = configs.get(config, rule.key) if change is None else change.new
+        if any(max(b, budget) <= SAME_BUDGET * min(b, budget) for b in self._budgets.get(idea, ())):
+            raise RefusedError(
+                f"iteration {self.iteration} refused: the same was run at about this {rule.short}; change another key"
+            )
+        if change is None:
+            return draft
+        minutes = pace.predicted_min(self.state, config, self.block, code) or 0.0
+        told = (
+            f"{rule.short} {mutation.number(change.old)} -> {mutation.number(change.new)} keeps the training near "
+            f"{pace.shown(self.state.contract.time_target_min)} min (predicted {pace.shown(minutes)})"
+        )
+        return draft.model_copy(
+            update={"changes": (*draft.changes, change), "hypothesis": f"{draft.hypothesis}; {told}"}
+        )
 
     def _taken_by(self, idea: tuple[str, str]) -> str:
         nodes = [str(n.id) for n in self.state.nodes.values() if n.idea == idea]

@@ -33,7 +33,7 @@ def steps(state: State, block: int) -> list[Step]:
     """Return the one-key steps of a block, by iteration."""
     scene, found = Scene(state, block), []
     for node in scene.nodes:
-        changes, gain = state.iterations[node.id].proposal.mutation.changes, scene.gain(node)
+        changes, gain = state.iterations[node.id].changes, scene.gain(node)
         origin = scene.origin(node)
         if len(changes) == 1 and gain is not None and origin is not None:
             mine, theirs = scene.mean(node) or 0.0, scene.mean(origin) or 0.0

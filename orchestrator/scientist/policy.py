@@ -207,12 +207,12 @@ def moves(desk: Desk, node: Node, steps: tuple[float, ...] = STEPS) -> Iterator[
 
 def own_key(desk: Desk, node: Node) -> str | None:
     """Return the key whose change made a node."""
-    changes = desk.state.iterations[node.id].proposal.mutation.changes
+    changes = desk.state.iterations[node.id].changes
     return changes[0].key if changes else None
 
 
 def _own_direction(desk: Desk, node: Node) -> Direction:
-    change = desk.state.iterations[node.id].proposal.mutation.changes[0]
+    change = desk.state.iterations[node.id].changes[0]
     if isinstance(change.new, bool | str):
         return "other"
     return "up" if change.new > change.old else "down"

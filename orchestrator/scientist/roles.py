@@ -76,24 +76,18 @@ TEST = "principle-test"
 
 def _tests(desk: Desk, found: learned.Known) -> int:
     """Return how many proposals of the block tested a principle."""
-    return sum(_tested(p, found) for p in desk.proposals)
+    return sum(p.strategy == TEST and _moved(desk, p, found) for p in desk.proposals)
 
 
-def _tested(proposal: Proposal, found: learned.Known) -> bool:
-    changes = proposal.mutation.changes
-    same = len(changes) == 1 and changes[0].key == found.key and learned.direction(changes[0]) == found.direction
-    return same and proposal.strategy == TEST
+def _moved(desk: Desk, proposal: Proposal, found: learned.Known) -> bool:
+    """Return whether a proposal moves the key of a principle its way, and nothing else that counts."""
+    changes = desk.state.contract.counted(proposal.mutation.changes)
+    return len(changes) == 1 and changes[0].key == found.key and learned.direction(changes[0]) == found.direction
 
 
 def _where(desk: Desk, found: learned.Known) -> list[Node]:
     """Return nodes, highest UCB first, whose key may move and from which it was not moved that way yet."""
-    tried = {
-        p.parent
-        for p in desk.proposals
-        if len(p.mutation.changes) == 1
-        and p.mutation.changes[0].key == found.key
-        and learned.direction(p.mutation.changes[0]) == found.direction
-    }
+    tried = {p.parent for p in desk.proposals if _moved(desk, p, found)}
     nodes = [desk.state.nodes[s.node] for s in desk.scores if s.node not in tried]
     return [n for n in nodes if found.key in {r.key for r in desk.rules(n)}]
 

@@ -17,6 +17,7 @@ from rich.text import Text
 from orchestrator.core.events import Event
 from orchestrator.core.state import State
 from orchestrator.engine.context import Live
+from orchestrator.formats import pacing
 from orchestrator.views import costs, lines
 
 HEARTBEAT_TICKS = 60
@@ -126,7 +127,8 @@ def panel(state: State, live: list[Live], iterations: int) -> RenderableType:
         runs.add_row(Text(run_name(state, run)), bar, Text(live_text(run)))
     total = iterations or state.planned
     running = [r.elapsed_s for r in live if not r.iteration.proposal.filler]
-    told = (lines.best_line(state), lines.left_line(state, total, running), costs.foot(state))
+    timed = pacing.state_text(state)
+    told = (lines.best_line(state), timed, lines.left_line(state, total, running), costs.foot(state))
     foot = Text("\n".join(line for line in told if line))
     title = state.opened.exploration if state.opened else ""
     return Panel(

@@ -23,7 +23,7 @@ from orchestrator.core.mutation import describe
 from orchestrator.core.records import Proposal, Turn
 from orchestrator.core.state import Iteration, State
 from orchestrator.core.stats import noise, summarise
-from orchestrator.formats import code_edits, code_permission
+from orchestrator.formats import code_edits, code_permission, pacing
 from orchestrator.formats.entry import metric_text
 
 
@@ -188,6 +188,8 @@ def ended_line(state: State, ended: RunEnded) -> str:
     name = state.contract.primary.name
     value = metric_text(it.metric(name))
     marks = "".join(f"; marked: {mark}" for mark in ended.marks)
+    timed = pacing.entry_text(state.contract, it)
+    marks = (f"; {timed}" if timed else "") + marks
     return f"iter {ended.iteration}: {verdict(state, it).lower()}, {name}={value} in {duration(ended.seconds)}{marks}"
 
 

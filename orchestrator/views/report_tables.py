@@ -10,6 +10,7 @@ from orchestrator.core.mutation import describe, number
 from orchestrator.core.records import Config
 from orchestrator.core.state import Iteration, Node, State
 from orchestrator.core.stats import noise, summarise
+from orchestrator.formats import pacing
 from orchestrator.formats.entry import metric_text
 from orchestrator.views import lines
 from orchestrator.views.report_html import kept, right, table, text
@@ -149,6 +150,8 @@ def _result(state: State, it: Iteration) -> str:
         return f'<td class="{colour}">{text(it.final.outcome)}</td>'
     marks = "".join(f"<small>marked: {text(mark)}</small>" for mark in it.final.marks)
     value = metric_text(it.metric(state.contract.primary.name))
+    timed = pacing.entry_text(state.contract, it)
+    marks = (f"<small>{text(timed)}</small>" if timed else "") + marks
     return f'<td class="{colour}">{text(value)} {text(verdict(state, it).lower())}{marks}</td>'
 
 

@@ -13,7 +13,7 @@ from orchestrator.engine.live import read_live
 from orchestrator.engine.publish import Views
 from orchestrator.engine.sealing import state_of
 from orchestrator.errors import JournalError
-from orchestrator.formats import code_edits, code_permission
+from orchestrator.formats import code_edits, code_permission, pacing
 from orchestrator.launch.folder import run_state
 from orchestrator.paths import Paths
 from orchestrator.store import journal
@@ -162,7 +162,8 @@ def _falsified(paths: Paths, state: State) -> list[str]:
 
 def _foot(paths: Paths, state: State, refused: Exception | None, running: list[float]) -> list[str]:
     total = state.session.iterations if state.session else 0
-    rows = [lines.best_line(state), lines.left_line(state, total, running)]
+    timed = pacing.state_text(state)
+    rows = [lines.best_line(state), *([timed] if timed else []), lines.left_line(state, total, running)]
     if state.alarms and state.session and state.alarms[-1].session == state.session.session:
         rows.append(f"stopped: {state.alarms[-1].sentence}")
     if refused is not None and paths.paused.exists():  # an engine is at work, and waits

@@ -32,7 +32,16 @@ def test_defaults():
         ({"keep": "best"}, "keep.*nothing honours"),
         ({"stop": {"until": "tomorrow"}}, "stop.until"),
         ({"keep": "best"}, "keep.*nothing honours"),
-        ({"time_target_min": 2}, "time_target_min.*nothing honours"),
+        ({"time_target_min": 0}, "time_target_min: .*greater than 0"),
+        ({"time_target_min": float("inf")}, "time_target_min: .*finite"),
+        (
+            {"profiles": {"cpu": {"time_target_min": True}}},
+            "profile cpu: time_target_min is a number of minutes above 0",
+        ),
+        (
+            {"regimes": [{"name": "a", "profiles": {"full": {"time_target_min": 2}}}]},
+            "one target holds for all regimes",
+        ),
         ({"limits": {"wall_s": 0}}, "limits.wall_s"),
         ({"replicate_every": -1}, "replicate_every"),
         ({"profiles": {"cpu": {"training.learning_rate_start": 1}}}, "a profile scales the budget only"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orchestrator.core import code_rules, configs, edits, slots, strategy, strategy_kinds, tree
+from orchestrator.core import code_rules, configs, edits, pace, slots, strategy, strategy_kinds, tree
 from orchestrator.core.classify import verdict
 from orchestrator.core.diagnosis import line as diagnosis_line
 from orchestrator.core.mutation import describe, number
@@ -12,13 +12,15 @@ from orchestrator.core.records import Role
 from orchestrator.core.scene import Scene
 from orchestrator.core.state import Iteration, Node, State
 from orchestrator.core.stats import noise, summarise
-from orchestrator.formats import code_edits, code_permission, memory, ucb_scores
+from orchestrator.formats import code_edits, code_permission, memory, pacing, ucb_scores
 from orchestrator.formats.entry import idle_text, metric_text
 from orchestrator.scientist.claude.plans import Plans, bounds
 from orchestrator.scientist.desk import Desk
 
 NOTE_CHARACTERS = 6_000
 """Of people's notes that every prompt shows."""
+TIMED = 4
+"""Nodes of the highest UCB whose training time is estimated."""
 HISTORY_ROWS = 60
 """Latest iterations of the block that the history table shows; older ones are pooled in the tree."""
 _MEANING: dict[Role | None, str] = {
@@ -41,6 +43,7 @@ def render(state: State, plans: Plans, plots: dict[int, tuple[str, ...]]) -> str
         _candidates(state, plans.block),
         _triggers(state, plans.block),
         _parameters(state, plans),
+        _time(state, plans.block),
         _history(state, plans.block),
         _principles(state),
     )
@@ -215,6 +218,26 @@ def _parameters(state: State, plans: Plans) -> list[str]:
             lines.append(f"| {' | '.join(cells)} |")
     most = state.contract.max_changes
     return [*lines, "", f"At most {most} key(s) change in one iteration. All other keys are frozen."]
+
+
+def _time(state: State, block: int) -> list[str]:
+    """Return the time target, and what the likely parents are expected to take with the budget that would hit it."""
+    target, rule = state.contract.time_target_min, pace.budget_rule(state.contract)
+    if target is None:
+        return []
+    lines = ["## Training time", "", f"{pacing.state_text(state)}."]
+    if rule is not None:
+        lines.append(
+            f"{rule.short} ({bounds(rule)}) may change beside the one key, so that a training takes about the target; "
+            f"alone only where the estimate is off by more than {pace.TOLERANCE:.0%}. Nothing changes it for you."
+        )
+    best = tree.best(state, block)
+    ranked = [s.node for s in tree.scores(state, block) if s.ucb is not None]
+    for node in dict.fromkeys([*([best.id] if best is not None else []), *ranked[:TIMED]]):
+        found = state.nodes[node]
+        said = pacing.estimate_text(state, found.config, block, found.code)
+        lines += [f"- node {node} as it is: {said}"] if said else []
+    return lines
 
 
 def _idle(state: State, best: Node | None) -> set[str]:

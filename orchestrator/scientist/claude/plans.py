@@ -6,13 +6,14 @@ import difflib
 import math
 from typing import Any
 
-from orchestrator.core import code_rules, configs, mutation, slots, strategy, strategy_kinds, tree
+from orchestrator.core import code_rules, configs, mutation, pace, slots, strategy, strategy_kinds, tree
 from orchestrator.core.contract import KeyRule
 from orchestrator.core.mutation import number
 from orchestrator.core.records import Change, Config, Proposal, canonical
 from orchestrator.core.scene import Scene
 from orchestrator.core.state import State
 from orchestrator.errors import RefusedError
+from orchestrator.formats import pacing
 from orchestrator.ports import CodeOffice
 from orchestrator.scientist import desk as desks
 from orchestrator.scientist import policy
@@ -65,7 +66,7 @@ class Plans:
         base = self._base(plan)
         keys = [k for k in self.state.contract.keys if k.level == "free" and k.key not in configs.SEED_KEYS]
         told = ", ".join(f"{k.short}={number(configs.get(base, k.key))}" for k in keys)
-        return f"slot {call.slot}: parent={call.parent}. Its config: {told}"
+        return f"slot {call.slot}: parent={call.parent}. Its config: {told}{self._timed(plan, '')}"
 
     def set_hyperparameter(self, call: tools.SetHyperparameter) -> str:
         """Change one key of a slot's parent."""
@@ -83,7 +84,7 @@ class Plans:
         value = _typed(rule, call.value) if rule.level == "free" and rule.key not in configs.SEED_KEYS else call.value
         if rule.key in plan.changes and canonical(value) == canonical(old):
             del plan.changes[rule.key]
-            return f"slot {call.slot}: {rule.short} is the parent's {number(old)} again"
+            return f"slot {call.slot}: {rule.short} is the parent's {number(old)} again{self._timed(plan, rule.key)}"
         if rule.level == "free" and rule.key not in configs.SEED_KEYS and canonical(value) == canonical(old):
             raise RefusedError(
                 f"{rule.key} = {number(value)} refused: that is its value already; it may be {bounds(rule)}"
@@ -96,11 +97,23 @@ class Plans:
         plan.changes[rule.key] = change
         told = f"slot {call.slot}: {rule.short}: {number(old)} -> {number(value)}"
         idle = self._idle(plan, rule.key)
-        return (
-            f"{told}. Note: it could not act in node {plan.node} ({idle}); alone it may change nothing"
-            if idle
-            else told
-        )
+        if idle:
+            told += f". Note: it could not act in node {plan.node} ({idle}); alone it may change nothing"
+        return told + self._timed(plan, rule.key)
+
+    def _timed(self, plan: Plan, key: str) -> str:
+        """Return what a plan is expected to take, "" where its last change does not touch it and it is on target."""
+        config, code = configs.apply(self._base(plan), tuple(plan.changes.values())), self._code_of(plan)
+        minutes = pace.predicted_min(self.state, config, self.block, code)
+        if key not in pace.cost_keys(self.state.contract) and not pace.is_off(self.state.contract, minutes):
+            return ""
+        told = pacing.estimate_text(self.state, config, self.block, code)
+        return f". {told[0].upper()}{told[1:]}" if told else ""
+
+    def _code_of(self, plan: Plan) -> str:
+        desk = self._desk(self.state.last_iteration + 1)
+        carried = desk.carried.id if plan.node is None and desk.carried is not None else None
+        return desk.code_of(plan.node if plan.node is not None else carried)
 
     def _idle(self, plan: Plan, key: str) -> str:
         """Return why a key could not act in the parent's runs, "" when it could."""
@@ -112,10 +125,10 @@ class Plans:
         """Raise RefusedError when a plan would change more keys than one iteration may."""
         contract = self.state.contract
         changes = plan.changes | {change.key: change}
-        counted = [key for key in changes if (rule := contract.key(key)) is not None and not rule.exempt]
+        counted = contract.counted(tuple(changes.values()))
         if plan.second is not None or len(counted) <= contract.max_changes:
             return
-        values = {k: canonical(c.new) for k, c in changes.items()}
+        values = {c.key: canonical(c.new) for c in counted}
         spread = [{k: canonical(v) for k, v in rule.values.items()} for rule in contract.spread]
         if plan.parent == "root" and any(values.items() <= rule.items() for rule in spread):
             return
@@ -203,7 +216,7 @@ class Plans:
 
     def _desk(self, iteration: int, pending: tuple[Proposal, ...] = (), slot: int = 0) -> Desk:
         scene = Scene(self.state, self.block)
-        return Desk(self.state, iteration, pending, scene=scene, slot=slot, office=self._office)
+        return Desk(self.state, iteration, pending, scene=scene, slot=slot, office=self._office, paced=False)
 
     # Proposals
 
@@ -246,7 +259,7 @@ class Plans:
         node = self.state.nodes[plan.node] if plan.node is not None else None
         draft = desks.Draft(
             node=plan.node,
-            changes=tuple(plan.changes.values()),
+            changes=self._in_order(plan),
             second=plan.second,
             code=code_draft(plan, said.change),
             training_seed=at.next_training_seed(node) if node and plan.again == "training" else None,
@@ -255,6 +268,12 @@ class Plans:
             hypothesis=expected,
         )
         return at.make(draft, name, self._evidence(name, pending))
+
+    def _in_order(self, plan: Plan) -> tuple[Change, ...]:
+        """Return a plan's changes, those that count first: whoever reads a step reads its first change."""
+        changes = tuple(plan.changes.values())
+        counted = self.state.contract.counted(changes)
+        return (*counted, *(c for c in changes if c not in counted))
 
     def _strategy(self, name: str) -> str:
         rows = [row.name for row in self.state.strategies]

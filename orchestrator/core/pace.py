@@ -1,0 +1,282 @@
+"""How long a training will take, and the budget that brings it to the time target.
+
+The estimate is a rule of three: the measured time of one finished run, the *reference*, times the ratio of the products
+of the cost keys (`Contract.cost`). The reference is a run of the same regime where there is one, then of the same code,
+then the one whose config is most alike (fewest keys that differ, seeds and cost keys left out), then one with the same
+company (runs in flight: beside others a run is slower), of the same block, and the latest.
+
+*Measured time* is the metric `training_time_min`, which the training's own files state. Nobody trusts them, so it
+counts only while it is above 0 and at most the supervisor's seconds, which include start and scoring; else those
+seconds are taken. A run that went on from a checkpoint is no reference: its metric and its seconds are of different
+parts.
+
+*A key that cannot act* counts 1 (`time_step` of a run without a rollout). Of a finished run its own record of idle keys
+says so. A config that has not run is taken to be alike where a run recorded the key as idle for a reason that names
+keys ("recurrent_training and neural_ODE_training are false") and the config agrees with the run in all keys named.
+
+Not covered: start-up and other constant parts (the estimate is proportional, and gets right as runs near the target
+become references); a training that understates its time on purpose gets a larger budget, up to the key's range and the
+run's wall limit.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.core import configs
+from orchestrator.core.contract import Contract, KeyRule
+from orchestrator.core.memo import per_state
+from orchestrator.core.records import Change, Config, canonical
+from orchestrator.core.state import Iteration, State
+
+TOLERANCE = 0.2
+"""Share of the target by which an estimate may be off before the budget is changed."""
+OVER = 1.5
+"""Times the target from which a run is called over it."""
+COMPANY = 0.5
+"""Runs in flight by which two runs may differ to count as in the same company."""
+METRIC = "training_time_min"
+
+Condition = tuple[tuple[str, str], ...]
+"""(key, value as canonical JSON) pairs that a config must have."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the estimate reads of a finished run."""
+
+    iteration: int
+    minutes: float
+    traits: dict[str, Any]
+    """`section.name` -> value of every key but seeds and cost keys."""
+    cost: dict[str, float]
+    """Of the cost keys that could act."""
+    regime: str
+    block: int
+    code: str
+    company: float | None
+
+
+def budget_rule(contract: Contract) -> KeyRule | None:
+    """Return the rule of the budget key where it may be scaled: free, and excused from the one-change rule."""
+    rule = contract.key(contract.budget) if contract.budget else None
+    return rule if rule is not None and rule.level == "free" and rule.exempt else None
+
+
+def cost_keys(contract: Contract) -> tuple[str, ...]:
+    """Return the keys whose product is the work of a training."""
+    return tuple(dict.fromkeys((*contract.cost, contract.budget) if contract.budget else contract.cost))
+
+
+def is_off(contract: Contract, minutes: float | None) -> bool:
+    """Return whether an estimate misses the target by more than the tolerance; False without either."""
+    target = contract.time_target_min
+    return target is not None and minutes is not None and abs(minutes / target - 1) > TOLERANCE
+
+
+def trained_min(it: Iteration) -> float | None:
+    """Return the minutes that a finished run trained (see the module's docstring), or None when it is not known."""
+    if it.final is None or it.final.outcome != "ok":
+        return None
+    stated = it.metric(METRIC).value
+    limit = math.fsum(a.ended.seconds for a in it.attempts if a.ended is not None) / 60
+    if stated is not None and stated > 0 and (limit <= 0 or stated <= limit):
+        return stated
+    return limit if limit > 0 else None
+
+
+def predicted_min(state: State, config: Config, block: int, code: str | None = None) -> float | None:
+    """Return the expected training minutes of a config, or None while no finished run is to go by.
+
+    Args:
+        state: the fold.
+        config: effective config.
+        block: in which it would run.
+        code: tree sha of the code that would train; null is any.
+    """
+    reference = _reference(state, config, block, code)
+    if reference is None:
+        return None
+    mine = _work(config, cost_keys(state.contract), _idle_when(state))
+    keys = mine.keys() | reference.cost.keys()
+    return reference.minutes * math.prod(mine.get(k, 1.0) / reference.cost.get(k, 1.0) for k in sorted(keys))
+
+
+def wanted_budget(state: State, config: Config, block: int, code: str | None = None) -> Change | None:
+    """Return the change of the budget key that brings a config to the time target.
+
+    None without a target, a budget key that may change, or a finished run to go by, and where the estimate is within
+    the tolerance or the key's range leaves nothing better. Arguments: those of `predicted_min`.
+    """
+    rule, target = budget_rule(state.contract), state.contract.time_target_min
+    if rule is None or target is None:
+        return None
+    minutes, old = predicted_min(state, config, block, code), configs.get(config, rule.key)
+    if minutes is None or not is_off(state.contract, minutes) or not isinstance(old, int | float):
+        return None
+    new = _fitted(rule, old * target / minutes)
+    return Change(key=rule.key, old=old, new=new) if canonical(new) != canonical(old) else None
+
+
+def worth_it(state: State, config: Config, change: Change, block: int, code: str | None = None) -> str:
+    """Return why a change of the budget key alone is not worth a run, "" when it is: it brings the time to the target.
+
+    `config` is the one before the change.
+    """
+    target = state.contract.time_target_min
+    if target is None:
+        return "no time target is set"
+    before = predicted_min(state, config, block, code)
+    if before is None:
+        return "no run has ended yet that tells how long a training takes"
+    if not is_off(state.contract, before):
+        return f"the training is expected to take {shown(before)} min and the target is {shown(target)}"
+    after = predicted_min(state, with_budget(config, change), block, code)
+    if after is None or abs(math.log(after / target)) >= abs(math.log(before / target)):
+        return f"it does not bring the training ({shown(before)} min expected) nearer to the target {shown(target)}"
+    return ""
+
+
+def with_budget(config: Config, change: Change) -> Config:
+    """Return a config with another budget."""
+    return configs.with_values(config, {change.key: change.new})
+
+
+def shown(minutes: float) -> str:
+    """Return minutes as people read them: `1.6`, `120`, `0.043`."""
+    if minutes >= 100:
+        return f"{minutes:.0f}"
+    return f"{minutes:.2g}" if minutes < 10 else f"{minutes:.3g}"
+
+
+def _fitted(rule: KeyRule, value: float) -> Any:
+    """Return the value of a key nearest to a wanted one: in its type, list and range, and never 0."""
+    if rule.allowed:
+        positive = [v for v in rule.allowed if isinstance(v, int | float) and v > 0]
+        return min(positive, key=lambda v: abs(math.log(v / value)), default=rule.start)
+    low = max(rule.low if rule.low is not None else 0.0, 1.0 if rule.type == "int" else 0.0)
+    high = rule.high if rule.high is not None else math.inf
+    if rule.type == "int":
+        return int(min(max(round(min(value, 2.0**53)), math.ceil(low)), math.floor(min(high, 2.0**53))))
+    return min(max(float(f"{value:.3g}"), low), high) or value
+
+
+# The reference
+
+
+def _reference(state: State, config: Config, block: int, code: str | None) -> Run | None:
+    """Return the finished run that tells most about a config."""
+    traits, regime = _traits(config, cost_keys(state.contract)), state.regime_name(block)
+    beside = state.session.slots if state.session is not None else 1
+
+    def unlike(run: Run) -> tuple[int, ...]:
+        keys = traits.keys() | run.traits.keys()
+        differs = sum(traits.get(k) != run.traits.get(k) for k in keys)
+        return (
+            run.regime != regime,
+            code is not None and run.code != code,
+            differs,
+            _other_company(run.company, beside),
+            run.block != block,
+            -run.iteration,
+        )
+
+    return min(_runs(state), key=unlike, default=None)
+
+
+def _other_company(company: float | None, beside: int) -> bool:
+    return beside > 1 if company is None else abs(company - beside) > COMPANY
+
+
+@per_state
+def _runs(state: State) -> list[Run]:
+    """Return the finished runs that may be a reference."""
+    found, keys = [], cost_keys(state.contract)
+    for i, it in sorted(state.iterations.items()):
+        minutes = trained_min(it)
+        if it.final is None or minutes is None or it.attempts[-1].resumes is not None:
+            continue
+        config = state.nodes[it.node].config
+        idle = it.final.keys_idle
+        found.append(
+            Run(
+                iteration=i,
+                minutes=minutes,
+                traits=_traits(config, keys),
+                cost={k: v for k, v in _numbers(config, keys).items() if k not in idle},
+                regime=state.regime_name(it.block),
+                block=it.block,
+                code=it.proposal.code,
+                company=it.final.in_flight,
+            )
+        )
+    return found
+
+
+def _traits(config: Config, cost: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        key: value
+        for section, values in config.items()
+        if section != "claude"
+        for name, value in values.items()
+        if (key := f"{section}.{name}") not in cost and key not in configs.SEED_KEYS
+    }
+
+
+def _numbers(config: Config, cost: tuple[str, ...]) -> dict[str, float]:
+    """Return the cost keys whose value is a number above 0: nothing else can be a factor."""
+    found = {}
+    for key in cost:
+        section, _, name = key.partition(".")
+        value = config.get(section, {}).get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
+            found[key] = float(value)
+    return found
+
+
+# Keys that cannot act
+
+
+def _work(config: Config, cost: tuple[str, ...], idle_when: dict[str, set[Condition]]) -> dict[str, float]:
+    """Return the cost keys of a config that can act, with their values."""
+    numbers = _numbers(config, cost)
+    return {k: v for k, v in numbers.items() if not any(_meets(config, c) for c in idle_when.get(k, ()))}
+
+
+def _meets(config: Config, condition: Condition) -> bool:
+    return all(_value(config, key) == value for key, value in condition)
+
+
+def _value(config: Config, key: str) -> str:
+    section, _, name = key.partition(".")
+    return canonical(config.get(section, {}).get(name))
+
+
+@per_state
+def _idle_when(state: State) -> dict[str, set[Condition]]:
+    """Return for each cost key the values of other keys at which runs recorded that it cannot act."""
+    found: dict[str, set[Condition]] = {}
+    for it in state.done:
+        assert it.final is not None
+        config = state.nodes[it.node].config
+        for key in cost_keys(state.contract):
+            reason = it.final.keys_idle.get(key)
+            if reason is not None:
+                named = _named(config, key, reason) or sorted(_traits(config, cost_keys(state.contract)))
+                found.setdefault(key, set()).add(tuple((k, _value(config, k)) for k in named))
+    return found
+
+
+def _named(config: Config, key: str, reason: str) -> list[str]:
+    """Return the keys that a reason names, the key itself left out."""
+    words = set(re.findall(r"\w+", reason))
+    return [
+        f"{section}.{name}"
+        for section, values in config.items()
+        if section != "claude"
+        for name in values
+        if name in words and f"{section}.{name}" != key
+    ]
