@@ -159,6 +159,10 @@ class StopAt(Run):
         {"lr_scheduler": "step", "optimizer_W": "sgd", "coeff_W_proximal": 1.0, "grad_clip_W": 0.1},
         {"lr_scheduler": "step", "W_rank": 2},
         {"neural_ODE_training": True, "time_step": 2, "ode_method": "rk4"},
+        {"recurrent_training": True, "time_step": 3, "recurrent_curriculum": True, "recurrent_intermediate": 0.1,
+         "recurrent_checkpointing": True, "noise_recurrent_level": 0.05},
+        {"training_single_type": False, "embedding_replacement": "kmeans", "embedding_replacement_at": 0.5},
+        {"training_single_type": False, "embedding_replacement": "kmeans", "embedding_replacement_at": 0.8},
     ],
 )
 def test_a_stopped_training_continues_bit_for_bit(tmp_path, keys):
