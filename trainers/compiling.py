@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,6 +17,7 @@ from trainers.rollout import Rate, checkpointed
 
 MODES = {"default": None, "reduce-overhead": "reduce-overhead"}
 """Value of `training.compile` -> torch's name of the mode."""
+CACHE = "TORCHINDUCTOR_CACHE_DIR"
 
 
 def right_hand_side(model: SignalPropagation, training: Any) -> tuple[Rate, Rate]:
@@ -44,22 +48,40 @@ def _narrow(rate: Rate) -> Rate:
 
 
 @contextlib.contextmanager
-def compiler_refusals(mode: str) -> Iterator[None]:
-    """Turn the compiler's own errors into a RefusedError that says what to do.
+def compiler(mode: str, folder: Path) -> Iterator[None]:
+    """Give torch.compile a folder of the run for what it makes, removed in the end, and its errors a sentence.
+
+    Args:
+        mode: `training.compile`; nothing happens for `none`.
+        folder: below what the sandbox lets a run write.
 
     Raises:
         RefusedError: torch.compile found no compiler, no folder to write to, or code that it cannot compile.
     """
+    if mode == "none":
+        yield
+        return
+    import torch._inductor.config as inductor
+
+    inductor.compile_threads = 1  # the graphs are few; helper processes would each import torch
+    inductor.cpp_cache_precompile_headers = False  # 150 MB a run
+    before = os.environ.get(CACHE)
+    os.environ[CACHE] = str(folder)
     try:
         yield
     except Exception as error:
-        if mode == "none" or not _of_compiler(error):
+        if not _of_compiler(error):
             raise
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise RefusedError(
-            f"training.compile: {mode} does not work here ({reason}); set it to none, or provide a C++ compiler (g++; "
-            "on a GPU triton) in PATH and a folder named by TMPDIR that can be written and executed from"
+            f"training.compile: {mode} does not work here ({reason}); set it to none, or provide a C++ compiler (g++, "
+            f"on a GPU triton too) in PATH and let {folder} be written and executed from"
         ) from error
+    finally:
+        os.environ.pop(CACHE)
+        if before is not None:
+            os.environ[CACHE] = before
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _of_compiler(error: Exception) -> bool:

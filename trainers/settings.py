@@ -317,7 +317,7 @@ class SignalTraining(Section):
     )
     compile: Literal["none", "default", "reduce-overhead"] = key(
         "none",
-        "torch.compile of the right-hand side: a minute or less at the start, faster steps after; reduce-overhead also "
+        "torch.compile of the right-hand side: about a minute at the start, faster steps after; reduce-overhead also "
         "captures CUDA graphs on a GPU. Needs a C++ compiler (on a GPU triton).",
     )
     loss: Literal["norm", "mse"] = key(

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from models.signal import CONNECTIVITY, SignalPropagation
 from models.utils import sample_frames
-from trainers.compiling import compiler_refusals, right_hand_side
+from trainers.compiling import compiler, right_hand_side
 from trainers.data import XNORM_STD, SignalData, SignalInputs, load_signal
 from trainers.embeddings import replace_embeddings_, replacement_step
 from trainers.errors import DivergedError
@@ -240,7 +240,7 @@ def train(order: Order, run_dir: Path, new_run: type[Run] | None = None) -> None
     run.listen()
     config = Reader(order.config)
     training = order.config.training
-    with compiler_refusals(training.compile):
+    with compiler(training.compile, run.out / "compiled"):
         model = data_train_signal(config, data, inputs, run)
     count = training.batch_size * data.u.shape[1]
     final_loss = root_mean_square(run.mean_prediction_loss, training.loss, count) * residual_unit(training, data)

@@ -9,10 +9,10 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import adjusted_rand_score, silhouette_score
 
 from tests.trainers.runs import STEPS, Notes, frames, tiny
-from trainers import embeddings
+from trainers import embeddings, signal
 from trainers.embeddings import k_means, replace_embeddings_, replacement_step, silhouette
+from trainers.idle import idle_keys
 from trainers.settings import Reader
-from trainers.signal import data_train_signal
 
 REPLACED = {"training_single_type": False, "embedding_replacement": "kmeans", "learning_rate_embedding_start": 0.05}
 
@@ -88,8 +88,12 @@ class Embeddings(Notes):
 @pytest.mark.parametrize("rollout", [{}, {"neural_ODE_training": True, "ode_method": "rk4", "time_step": 2}])
 def test_embeddings_are_free_before_and_fixed_after(rollout):
     run, (data, inputs) = Embeddings(), frames()
-    keys = REPLACED | rollout | {"data_augmentation_loop": 12, "embedding_clusters": 2, "embedding_replacement_at": 0.25}
-    model = data_train_signal(Reader(tiny(**keys, lr_scheduler="cosine", lr_scheduler_scope="all")), data, inputs, run)
+    keys = (
+        REPLACED | rollout | {"data_augmentation_loop": 12, "embedding_clusters": 2, "embedding_replacement_at": 0.25}
+    )
+    model = signal.data_train_signal(
+        Reader(tiny(**keys, lr_scheduler="cosine", lr_scheduler_scope="all")), data, inputs, run
+    )
     at = len(run.a) // 4
     assert all(not torch.equal(left, right) for left, right in zip(run.a[: at - 1], run.a[1:at], strict=True))
     expected = run.a[at - 1].clone()
@@ -101,8 +105,29 @@ def test_embeddings_are_free_before_and_fixed_after(rollout):
 def test_it_acts_in_a_training_of_one_epoch():
     assert replacement_step(tiny(**REPLACED).training, 1000) == 500
     run, (data, inputs) = Embeddings(), frames()
-    data_train_signal(Reader(tiny(**REPLACED, n_epochs=1, embedding_clusters=1)), data, inputs, run)
+    signal.data_train_signal(Reader(tiny(**REPLACED, n_epochs=1, embedding_clusters=1)), data, inputs, run)
     assert len(run.a) == STEPS and len(run.a[-1].unique(dim=0)) == 1 < len(run.a[0].unique(dim=0))
+
+
+def test_no_more_clusters_are_tried_than_the_config_says(monkeypatch):
+    """Four corners, which five neurons hold: four clusters, or two where no more may be."""
+    corners = torch.tensor([[0.0, 0.0], [9.0, 0.0], [0.0, 9.0], [9.0, 9.0], [0.1, 0.1]])
+    original = signal.new_model
+
+    def apart(*args):
+        model = original(*args)
+        model.a.data.copy_(corners)
+        return model
+
+    monkeypatch.setattr(signal, "new_model", apart)
+    found = []
+    for most in (4, 2):
+        run, (data, inputs) = Embeddings(), frames()
+        config = tiny(**REPLACED, embedding_clusters_max=most)
+        assert ("training.embedding_clusters_max" in idle_keys(config)) is False
+        signal.data_train_signal(Reader(config), data, inputs, run)
+        found.append(len(run.a[-1].unique(dim=0)))
+    assert found == [4, 2]
 
 
 def test_nothing_is_told_about_types():

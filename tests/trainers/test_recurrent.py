@@ -82,7 +82,8 @@ def double():
 
 
 @pytest.mark.parametrize(
-    "keys", [{}, {"recurrent_checkpointing": True, "recurrent_intermediate": 0.7}, {"loss": "mse", "normalise_du": True}]
+    "keys",
+    [{}, {"recurrent_checkpointing": True, "recurrent_intermediate": 0.7}, {"loss": "mse", "normalise_du": True}],
 )
 @pytest.mark.parametrize("mode", MODES[:2])
 def test_gradients_of_four_frames_are_finite_differences(mode, keys, models, double):
