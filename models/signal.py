@@ -121,9 +121,13 @@ class SignalPropagation(nn.Module):
         """Return lin_phi(u_i, a_i), (..., N) -> (..., N)."""
         return self.lin_phi(self.features(u)).squeeze(-1)
 
+    def rate(self, u: torch.Tensor, W: torch.Tensor, sent: torch.Tensor | None = None) -> torch.Tensor:
+        """Return du/dt under the connectivity `W`; `sent` is what each neuron sends, where that is known already."""
+        return self.self_term(u) + (self.sent(u) if sent is None else sent) @ W.T
+
     def forward(self, u: torch.Tensor) -> torch.Tensor:
         """Return du/dt."""
-        return self.self_term(u) + self.sent(u) @ self.connectivity().T
+        return self.rate(u, self.connectivity())
 
     @torch.no_grad()
     def curves(self, grid: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

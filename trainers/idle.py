@@ -8,13 +8,14 @@ from trainers.settings import GraphModel, SignalConfig, SignalTraining, Simulati
 __all__ = ["idle_keys"]
 
 _SPARSITY = ("coeff_W_L1", "coeff_W_proximal", "coeff_W_small", "W_small_threshold", "coeff_W_group_lasso")
+_DEPTH_KEYS = ("recurrent_intermediate", "recurrent_curriculum")
 _ODE_KEYS = ("ode_method", "ode_rtol", "ode_atol", "ode_adjoint", "ode_state_clamp")
 
 
 def idle_keys(config: SignalConfig) -> dict[str, str]:
     """Return the keys that cannot act in this config, each with its reason: changing one alone changes nothing."""
     training, model = config.training, config.graph_model
-    idle = {f"training.{name}": reason for rules in (_phases, _optimization, _rollouts)
+    idle = {f"training.{name}": reason for rules in (_phases, _optimization, _embeddings, _rollouts)
             for name, reason in rules(training, model).items()}  # fmt: skip
     if model.lin_edge_mode == "tanh":
         fixed = "lin_edge_mode is tanh: lin_edge has nothing to learn"
@@ -57,8 +58,6 @@ def _phases(t: SignalTraining, g: GraphModel) -> dict[str, str]:
 
 def _optimization(t: SignalTraining, _: GraphModel) -> dict[str, str]:
     idle: dict[str, str] = {}
-    if t.training_single_type:
-        idle["learning_rate_embedding_start"] = "training_single_type is true: the embeddings are not trained"
     if t.optimizer_W == "adam":
         idle["momentum_W"] = "optimizer_W is adam"
     if t.lr_scheduler == "none":
@@ -69,22 +68,38 @@ def _optimization(t: SignalTraining, _: GraphModel) -> dict[str, str]:
     return idle
 
 
+def _embeddings(t: SignalTraining, _: GraphModel) -> dict[str, str]:
+    when = ("embedding_replacement_at", "embedding_clusters", "embedding_clusters_max")
+    if t.training_single_type:
+        single = "training_single_type is true: the embeddings are not trained"
+        return dict.fromkeys(("learning_rate_embedding_start", "embedding_replacement", *when), single)
+    if t.embedding_replacement == "none":
+        return dict.fromkeys(when, "embedding_replacement is none")
+    return {"embedding_clusters_max": f"embedding_clusters={t.embedding_clusters}"} if t.embedding_clusters else {}
+
+
 def _rollouts(t: SignalTraining, _: GraphModel) -> dict[str, str]:
-    idle: dict[str, str] = {}
+    idle = {"recurrent_parameters": "acts on nothing; recorded configs have it"}
     if not t.recurrent_training:
         idle["noise_recurrent_level"] = "recurrent_training is false"
     if not t.neural_ODE_training:
         idle |= dict.fromkeys(_ODE_KEYS, "neural_ODE_training is false")
     elif t.ode_method in FIXED_STEP:
         idle |= dict.fromkeys(("ode_rtol", "ode_atol"), f"ode_method {t.ode_method} takes one step a frame")
+    if t.neural_ODE_training and t.ode_adjoint:
+        idle["recurrent_checkpointing"] = "ode_adjoint is true: no steps are kept for the backward pass"
+    if t.time_step == 1:
+        idle |= dict.fromkeys(_DEPTH_KEYS, "time_step=1: a rollout of one frame has no earlier ones")
     if not (t.recurrent_training or t.neural_ODE_training):
         neither = "recurrent_training and neural_ODE_training are false"
-        idle |= dict.fromkeys(("time_step", "recurrent_training_start_epoch"), neither)
+        rollout = ("time_step", "recurrent_training_start_epoch", "recurrent_checkpointing", *_DEPTH_KEYS)
+        idle |= dict.fromkeys(rollout, neither)
     if t.recurrent_training_start_epoch >= t.n_epochs:
         late = (
             f"recurrent training begins at epoch {t.recurrent_training_start_epoch} (recurrent_training_start_epoch) "
             f"and this run ends after n_epochs={t.n_epochs}"
         )
-        modes = ("recurrent_training", "neural_ODE_training", "time_step", "noise_recurrent_level", *_ODE_KEYS)
+        modes = ("recurrent_training", "neural_ODE_training", "time_step", "noise_recurrent_level",
+                 "recurrent_checkpointing", *_DEPTH_KEYS, *_ODE_KEYS)  # fmt: skip
         idle |= dict.fromkeys(modes, late)
     return idle

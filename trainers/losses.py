@@ -10,17 +10,54 @@ Two conventions, `training.loss`:
 from __future__ import annotations
 
 import math
+from typing import Any, NamedTuple
 
 import torch
 
 from models.utils import decrease
 
 
+class Coefficients(NamedTuple):
+    """Coefficients of the penalties in one phase."""
+
+    L1: float
+    small: float
+    group_lasso: float
+    proximal: float
+    edge_diff: float
+
+
+def coefficients(training: Any, graph_model: Any, first_phase: bool) -> Coefficients:
+    """Return the coefficients that act in phase 1 or in phase 2.
+
+    Phase 1, before epoch `n_epochs_init`: `first_coeff_L1` and `coeff_edge_diff`. Phase 2, from then on: `coeff_W_L1`,
+    `coeff_edge_diff_phase2` (0 in the recorded behaviour), and the other penalties on W. What cannot act is 0:
+    edge_diff on a fixed lin_edge, which rises everywhere, and the proximal step on a product of factors.
+
+    Source: reference section 3.3.4.
+    """
+    fixed = graph_model.lin_edge_mode == "tanh"
+    if first_phase:
+        return Coefficients(training.first_coeff_L1, 0.0, 0.0, 0.0, 0.0 if fixed else training.coeff_edge_diff)
+    return Coefficients(
+        L1=training.coeff_W_L1,
+        small=training.coeff_W_small,
+        group_lasso=training.coeff_W_group_lasso,
+        proximal=0.0 if graph_model.W_rank > 0 else training.coeff_W_proximal,
+        edge_diff=0.0 if fixed else training.coeff_edge_diff_phase2,
+    )
+
+
+def residual_unit(training: Any, data: Any) -> float:
+    """Return what residuals are divided by: 1, or with `normalise_du` the standard deviation of the training du/dt."""
+    return float(data.du.std()) if training.normalise_du else 1.0
+
+
 def prediction_loss(residual: torch.Tensor, kind: str) -> torch.Tensor:
     """Return the prediction loss of a step.
 
     Args:
-        residual: predicted minus true du/dt (B, N), u per unit of time.
+        residual: predicted minus true du/dt (B, N), u per unit of time, or without unit after `residual_unit`.
         kind: `norm` (2-norm over all B * N numbers) or `mse` (their mean square).
 
     Source: reference sections 3.3.3 and 16.2.

@@ -46,6 +46,7 @@ class Run:
         self._sums: dict[str, torch.Tensor] = {}
         self._steps, self._phase, self._epoch = 0, 1, 0
         self._epoch_sum, self._epoch_steps = torch.zeros((), dtype=torch.float64), 0
+        self._counts: dict[str, tuple[int, int]] = {}
 
     def listen(self) -> None:
         """Turn SIGTERM into `stop_requested`."""
@@ -67,6 +68,7 @@ class Run:
         self._elapsed_before = float(progress["elapsed_s"])
         self._epoch_sum = torch.tensor(progress["epoch_sum"], dtype=torch.float64)
         self._epoch_steps = int(progress["epoch_steps"])
+        self._counts = {name: (int(sum_), int(steps)) for name, (sum_, steps) in progress["counts"].items()}
         self.last = (int(progress["epoch"]), int(progress["step"]))
         print(f"continuing from step {progress['step']} of {total}", flush=True)
         return int(progress["step"])
@@ -75,7 +77,8 @@ class Run:
         """Save everything that `resume` needs; raises DivergedError before a bad state is saved."""
         self._check(epoch, step)
         progress = {"epoch": epoch, "step": step, "elapsed_s": self.elapsed_s,
-                    "epoch_sum": float(self._epoch_sum), "epoch_steps": self._epoch_steps}  # fmt: skip
+                    "epoch_sum": float(self._epoch_sum), "epoch_steps": self._epoch_steps,
+                    "counts": {name: list(count) for name, count in self._counts.items()}}  # fmt: skip
         checkpoints.save(self.out / "checkpoint.pt", stateful, progress, self.identity)
 
     # --- progress --------------------------------------------------------------------------------------------------
@@ -83,6 +86,11 @@ class Run:
     def start_epoch(self) -> None:
         """Forget the mean loss of the epoch before."""
         self._epoch_sum, self._epoch_steps = torch.zeros((), dtype=torch.float64), 0
+
+    def count(self, name: str, amount: int) -> None:
+        """Add a whole number of a gradient step, before its `record`; train.json has the mean over the steps told."""
+        known, steps = self._counts.get(name, (0, 0))
+        self._counts[name] = (known + amount, steps + 1)
 
     def record(self, stateful: Mapping[str, Any], terms: dict[str, torch.Tensor], phase: int, epoch: int,
                step: int) -> None:  # fmt: skip
@@ -155,7 +163,8 @@ class Run:
         versions = {"python": sys.version.split()[0], "torch": torch.__version__, "numpy": np.__version__}
         content = {"keys_read": keys_read, "keys_idle": keys_idle, "final_loss": _finite(final_loss),
                    "training_time_s": self.elapsed_s, "device": self.device.type, "versions": versions,
-                   "peak_memory_bytes": peak_memory_bytes(self.device)}  # fmt: skip
+                   "peak_memory_bytes": peak_memory_bytes(self.device),
+                   "counts": {name: known / steps for name, (known, steps) in self._counts.items()}}  # fmt: skip
         write_text(self.out / "train.json", json.dumps(content, indent=1) + "\n")
 
 

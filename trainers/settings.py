@@ -1,7 +1,7 @@
 """Configuration keys of every system: type, default, hard range, unit, aliases, and when a key acts.
 
 The one place that defines a key. `python -m trainers schema` writes `trainers/schema.json` from it for the engine,
-which validates configs without torch. A key that nothing reads must not be added here.
+which validates configs without torch. A key that nothing reads must not be added here (but `recurrent_parameters`).
 """
 
 from __future__ import annotations
@@ -150,6 +150,7 @@ _PHASE_2 = "phase 2: n_epochs > n_epochs_init"
 _ROLLOUT = "recurrent_training or neural_ODE_training is true"
 _ODE = "neural_ODE_training is true"
 _SCHEDULE = "lr_scheduler is not none"
+_REPLACES = "embedding_replacement is not none, training_single_type is false"
 
 
 class SignalTraining(Section):
@@ -251,6 +252,24 @@ class SignalTraining(Section):
         0, "Epoch at which recurrent or neural ODE training begins; single steps before.", unit="epochs", ge=0, le=1000,
         acts_when=_ROLLOUT,
     )  # fmt: skip
+    recurrent_intermediate: float = key(
+        0.0, "Coefficient of the mean loss of the states at the earlier frames of a rollout, each as the loss of the "
+        "last (residual over its own horizon); 0 looks at the last frame alone.",
+        aliases=("intermediate_supervision",), ge=0.0, le=1e3, acts_when=_ROLLOUT + ", time_step > 1",
+    )  # fmt: skip
+    recurrent_curriculum: bool = key(
+        False, "Rollouts of 1, 2, 4, ... and last time_step frames, each for an equal stretch of the gradient steps "
+        "that have rollouts.",
+        aliases=("curriculum",), acts_when=_ROLLOUT + ", time_step > 1",
+    )  # fmt: skip
+    recurrent_checkpointing: bool = key(
+        False, "Keep one state a frame of a rollout and evaluate the rest again in the backward pass: the same "
+        "gradients, less memory, more time. Not for the adjoint of a neural ODE, which keeps no steps.",
+        aliases=("gradient_checkpointing",), acts_when=_ROLLOUT + ", not with ode_adjoint",
+    )  # fmt: skip
+    recurrent_parameters: list[float] = key(
+        [0.0, 0.0], "Accepted because recorded configs have it. It acts on nothing.", acts_when="never"
+    )
     neural_ODE_training: bool = key(
         False, "As recurrent_training, with an ODE solver in place of Euler steps. Not both.", aliases=("neural_ODE",)
     )
@@ -270,6 +289,37 @@ class SignalTraining(Section):
     )  # fmt: skip
     training_single_type: bool = key(True, "All neurons are one type: embeddings stay at ones.",
                                      aliases=("single_type",))  # fmt: skip
+    embedding_replacement: Literal["none", "kmeans"] = key(
+        "none",
+        "kmeans: once in the training, each embedding becomes the median of its k-means cluster (of the learned "
+        "embeddings alone) and stays fixed from then on, so that the rest of the training has few types.",
+        acts_when="training_single_type is false",
+    )
+    embedding_replacement_at: float = key(
+        0.5, "When embeddings are replaced, as a fraction of all gradient steps.", gt=0.0, le=0.99,
+        acts_when=_REPLACES,
+    )  # fmt: skip
+    embedding_clusters: int = key(
+        0, "Clusters; 0: as many, from 2 to embedding_clusters_max, as have the largest silhouette.", unit="clusters",
+        ge=0, le=1000, acts_when=_REPLACES,
+    )  # fmt: skip
+    embedding_clusters_max: int = key(
+        8, "Most clusters that are tried.", unit="clusters", ge=2, le=100,
+        acts_when=_REPLACES + ", embedding_clusters is 0",
+    )  # fmt: skip
+    normalise_du: bool = key(
+        False, "Divide residuals by the standard deviation of du/dt over the training frames: losses, and coefficients "
+        "beside them, then mean the same on every data set. final_loss keeps the unit of du/dt.",
+        aliases=("normalize_du",),
+    )  # fmt: skip
+    precision: Literal["float32", "bfloat16"] = key(
+        "float32", "Matrix products of lin_edge, lin_phi and W in training; states, losses and weights stay float32."
+    )
+    compile: Literal["none", "default", "reduce-overhead"] = key(
+        "none",
+        "torch.compile of the right-hand side: about a minute at the start, faster steps after; reduce-overhead also "
+        "captures CUDA graphs on a GPU. Needs a C++ compiler (on a GPU triton).",
+    )
     loss: Literal["norm", "mse"] = key(
         "norm", "Prediction loss of du/dt: norm is the 2-norm over a whole step (B * N numbers), mse their mean square."
     )

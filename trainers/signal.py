@@ -12,13 +12,24 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from models.signal import CONNECTIVITY, SignalPropagation
 from models.utils import sample_frames
+from trainers.compiling import compiler, right_hand_side
 from trainers.data import XNORM_STD, SignalData, SignalInputs, load_signal
+from trainers.embeddings import replace_embeddings_, replacement_step
 from trainers.errors import DivergedError
 from trainers.idle import idle_keys
-from trainers.losses import edge_diff, group_lasso, prediction_loss, root_mean_square, small_entries, soft_threshold_
+from trainers.losses import (
+    coefficients,
+    edge_diff,
+    group_lasso,
+    prediction_loss,
+    residual_unit,
+    root_mean_square,
+    small_entries,
+    soft_threshold_,
+)
 from trainers.optim import rate_factor
 from trainers.order import Order
-from trainers.rollout import OdeSolver, euler_rollout, ode_state
+from trainers.rollout import euler_rollout, ode_solver, rollout_depth
 from trainers.run import Run
 from trainers.settings import Reader, SignalConfig, n_iterations
 
@@ -71,11 +82,7 @@ def data_train_signal(  # noqa: C901 (one loop that can be read and edited alone
     A step predicts du/dt of single frames. With `recurrent_training` or `neural_ODE_training`, from their start epoch
     on, it predicts the state `time_step` frames ahead, by Euler steps of the model's own predictions or by an ODE
     solver; the residual (u_hat - u) / (delta_t * time_step) has the same unit, and for one noiseless Euler step the
-    same value.
-
-    Two phases: before epoch `n_epochs_init` the L1 coefficient is `first_coeff_L1` and that of the edge_diff penalty
-    `coeff_edge_diff`; from then on they are `coeff_W_L1` and `coeff_edge_diff_phase2` (0 in the recorded behaviour,
-    reference section 3.3.4), and the other penalties on W act.
+    same value. The other keys of `training` are described in trainers/settings.py, the two phases in `coefficients`.
 
     Everything that must survive a kill stands in `stateful`: state_dict holders, generators, tensors changed in place.
 
@@ -85,7 +92,7 @@ def data_train_signal(  # noqa: C901 (one loop that can be read and edited alone
         inputs: grid for the intermediate estimates.
         run: files of the run; `record` after every step answers SIGTERM and NaN.
 
-    Source: reference sections 3.3.1 to 3.3.5 and 3.3.7. Deviations: delta is not rounded, no small batches in epoch 0.
+    Source: reference sections 3.3.1 to 3.3.7. Deviations: delta is not rounded, no small batches in epoch 0.
     """
     simulation, graph_model, training = config.simulation, config.graph_model, config.training
     torch.manual_seed(training.seed)
@@ -95,15 +102,18 @@ def data_train_signal(  # noqa: C901 (one loop that can be read and edited alone
     model = model.to(run.device)
     u_all, du_all = data.u.to(run.device), data.du.to(run.device)
     delta = data.xnorm / DELTA_PARTS
+    unit = residual_unit(training, data)
 
     batch_size, kind = training.batch_size, training.loss
     grad_clip, small_threshold = training.grad_clip_W, training.W_small_threshold
     n_epochs, n_epochs_init = training.n_epochs, training.n_epochs_init
     Niter = n_iterations(simulation.n_frames, training.data_augmentation_loop, batch_size)
     moments = {max(1, int(part * n_epochs * Niter)) for part in ESTIMATE_MOMENTS}
+    replace_at = replacement_step(training, n_epochs * Niter)
 
     weights = [p for name, p in model.named_parameters() if name in CONNECTIVITY]
-    others = [p for name, p in model.named_parameters() if name not in (*CONNECTIVITY, "a")]
+    learned = [p for name, p in model.named_parameters() if name not in CONNECTIVITY]
+    others = [p for p in learned if p is not model.a]
     groups = [{"params": others, "lr": training.learning_rate_start}]
     if not training.training_single_type:
         groups.append({"params": [model.a], "lr": training.learning_rate_embedding_start})
@@ -119,12 +129,10 @@ def data_train_signal(  # noqa: C901 (one loop that can be read and edited alone
     scheduler_W = LambdaLR(optimizer_W, lambda step: rate_factor(step / (n_epochs * Niter), *schedule))
 
     delta_t, noise_level = data.delta_t, training.noise_recurrent_level
-    solver = None
-    if training.neural_ODE_training:
-        clamp = training.ode_state_clamp * data.xnorm / XNORM_STD
-        solver = OdeSolver(training.ode_method, training.ode_rtol, training.ode_atol, training.ode_adjoint, clamp)
+    solver = ode_solver(training, data.xnorm / XNORM_STD) if training.neural_ODE_training else None
     unrolls = training.recurrent_training or training.neural_ODE_training
     unroll_from = training.recurrent_training_start_epoch if unrolls else math.inf
+    rate, rate_ahead = right_hand_side(model, training)  # of single frames, of the frames of a rollout
 
     stateful = {"model": model, "optimizer": optimizer, "optimizer_W": optimizer_W,
                 "scheduler": scheduler, "scheduler_W": scheduler_W, "sampler": sampler}  # fmt: skip
@@ -132,63 +140,65 @@ def data_train_signal(  # noqa: C901 (one loop that can be read and edited alone
 
     for epoch in range(step // Niter, n_epochs):
         first_phase = epoch < n_epochs_init
-        coeff_L1 = training.first_coeff_L1 if first_phase else training.coeff_W_L1
-        coeff_small = 0.0 if first_phase else training.coeff_W_small
-        coeff_group = 0.0 if first_phase else training.coeff_W_group_lasso
-        coeff_proximal = 0.0 if first_phase or graph_model.W_rank > 0 else training.coeff_W_proximal
-        coeff_edge_diff = training.coeff_edge_diff if first_phase else training.coeff_edge_diff_phase2
-        if graph_model.lin_edge_mode == "tanh":  # rises everywhere
-            coeff_edge_diff = 0.0
-        time_step = training.time_step if epoch >= unroll_from else 0  # 0: predict du/dt of the frame itself
+        coeff = coefficients(training, graph_model, first_phase)
         if step == epoch * Niter:
             run.start_epoch()
 
         for _ in range(step - epoch * Niter, Niter):
+            time_step = rollout_depth(training, step, unroll_from * Niter, n_epochs * Niter)  # 0: du/dt of the frames
             frames = sample_frames(len(u_all) - time_step, batch_size, sampler).to(run.device)
             if time_step > 1:
                 frames = frames - frames % time_step
+            if step == replace_at:
+                replace_embeddings_(model.a, training.embedding_clusters, training.embedding_clusters_max)
             u = u_all[frames]
             W = model.connectivity()
-            terms = {}
+            terms, sent = {}, None
 
-            if coeff_edge_diff > 0:  # one evaluation of lin_edge serves the message and the penalty
+            if coeff.edge_diff > 0:  # one evaluation of lin_edge serves the message and the penalty
                 sent, sent_above = model.sent(torch.stack([u, u + delta]))
-                terms["edge_diff"] = coeff_edge_diff * edge_diff(sent, sent_above, kind)
-            else:
-                sent = model.sent(u)
+                terms["edge_diff"] = coeff.edge_diff * edge_diff(sent, sent_above, kind)
 
-            if time_step > 0 and solver is not None:
-                u_hat = ode_state(model, u, time_step, delta_t, solver)
-                residual = (u_hat - u_all[frames + time_step]) / (delta_t * time_step)
-            elif time_step > 0:
-                u_hat = u + delta_t * (model.self_term(u) + sent @ W.T)
-                for ahead in range(time_step):
-                    if ahead > 0:
-                        u_hat = u_hat + delta_t * model(u_hat)
-                    if noise_level > 0:
-                        u_hat = u_hat + noise_level * torch.randn_like(u_hat)
-                residual = (u_hat - u_all[frames + time_step]) / (delta_t * time_step)
+            if time_step == 0:
+                residual = rate(u, W, sent) - du_all[frames]
             else:
-                residual = model.self_term(u) + sent @ W.T - du_all[frames]
+                wanted = range(1 if training.recurrent_intermediate > 0 else time_step, time_step + 1)
+                if solver is not None:
+                    states = solver.states(rate_ahead, u, W, wanted, delta_t, learned)
+                else:
+                    u_hat, states = u, {}
+                    for ahead in range(1, time_step + 1):
+                        u_hat = u_hat + delta_t * rate_ahead(u_hat, W, sent if ahead == 1 else None)
+                        if noise_level > 0:
+                            u_hat = u_hat + noise_level * torch.randn_like(u_hat)
+                        states[ahead] = u_hat
+                *early, residual = [(states[t] - u_all[frames + t]) / (delta_t * t) for t in wanted]
+                if early:
+                    losses = [prediction_loss(missed / unit, kind) for missed in early]
+                    terms["intermediate"] = training.recurrent_intermediate * sum(losses) / len(losses)
 
-            terms["prediction"] = prediction_loss(residual, kind)
-            if coeff_L1 > 0:
-                terms["W_L1"] = coeff_L1 * W.abs().sum()
-            if coeff_small > 0:
-                terms["W_small"] = coeff_small * small_entries(W, small_threshold)
-            if coeff_group > 0:
-                terms["W_group_lasso"] = coeff_group * group_lasso(W)
+            terms["prediction"] = prediction_loss(residual / unit, kind)
+            if coeff.L1 > 0:
+                terms["W_L1"] = coeff.L1 * W.abs().sum()
+            if coeff.small > 0:
+                terms["W_small"] = coeff.small * small_entries(W, small_threshold)
+            if coeff.group_lasso > 0:
+                terms["W_group_lasso"] = coeff.group_lasso * group_lasso(W)
             loss = sum(terms.values())
 
             optimizer.zero_grad()
             optimizer_W.zero_grad()
             loss.backward()
+            if time_step > 0 and solver is not None:
+                run.count("ode_function_evaluations", solver.taken())
+            if step >= replace_at:
+                model.a.grad = None  # embeddings stay what they were replaced by
             if grad_clip > 0:
                 torch.nn.utils.clip_grad_norm_(weights, grad_clip)
             optimizer.step()
             optimizer_W.step()
-            if coeff_proximal > 0:
-                soft_threshold_(model.W, coeff_proximal * optimizer_W.param_groups[0]["lr"])
+            if coeff.proximal > 0:
+                soft_threshold_(model.W, coeff.proximal * optimizer_W.param_groups[0]["lr"])
             if scheduled:
                 scheduler.step()
                 scheduler_W.step()
@@ -229,10 +239,11 @@ def train(order: Order, run_dir: Path, new_run: type[Run] | None = None) -> None
     run = (new_run or Run)(run_dir, order.identity, order.device)
     run.listen()
     config = Reader(order.config)
-    model = data_train_signal(config, data, inputs, run)
     training = order.config.training
+    with compiler(training.compile, run.out / "compiled"):
+        model = data_train_signal(config, data, inputs, run)
     count = training.batch_size * data.u.shape[1]
-    final_loss = root_mean_square(run.mean_prediction_loss, training.loss, count)
+    final_loss = root_mean_square(run.mean_prediction_loss, training.loss, count) * residual_unit(training, data)
     learned = estimates(model, inputs)
     for name, value in learned.items():
         if not bool(torch.isfinite(value).all()):

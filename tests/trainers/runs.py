@@ -37,7 +37,7 @@ class Notes:
     device = torch.device("cpu")
 
     def __init__(self):
-        self.terms, self.phases, self.rates = [], [], []
+        self.terms, self.phases, self.rates, self.counts = [], [], [], []
 
     def resume(self, stateful, total):
         return 0
@@ -50,6 +50,9 @@ class Notes:
 
     def checkpoint(self, stateful, epoch, step):
         self.stateful = stateful
+
+    def count(self, name, amount):
+        self.counts.append((name, amount))
 
     def record(self, stateful, terms, phase, epoch, step):
         self.terms.append({name: value.item() for name, value in terms.items()})

@@ -12,6 +12,9 @@ from trainers.signal import data_train_signal
 ONE_LEGAL_VALUE = {"graph_model.signal_model_name", "graph_model.output_size",
                    "graph_model.input_size", "graph_model.input_size_update"}  # fmt: skip
 """Keys that no config can change alone."""
+ELSEWHERE = {"training.recurrent_checkpointing", "training.compile", "training.embedding_clusters_max"}
+"""Keys that act on memory and time, or on more groups than five neurons have: test_recurrent, test_compiling,
+test_embeddings."""
 
 CHANGES = {
     "graph_model.hidden_dim": [5], "graph_model.n_layers": [2], "graph_model.hidden_dim_update": [5],
@@ -33,6 +36,11 @@ CHANGES = {
     "training.ode_method": ["dopri5", "rk4", "euler", "midpoint", "heun3"], "training.ode_rtol": [1e-3],
     "training.ode_atol": [1e-3], "training.ode_adjoint": [True, False], "training.ode_state_clamp": [0.1],
     "training.training_single_type": [True, False], "training.loss": ["norm", "mse"],
+    "training.recurrent_intermediate": [0.0, 0.5], "training.recurrent_curriculum": [False, True],
+    "training.recurrent_parameters": [[0.5, 2.0]], "training.embedding_replacement": ["none", "kmeans"],
+    "training.embedding_replacement_at": [0.8], "training.embedding_clusters": [0, 1],
+    "training.normalise_du": [False, True],
+    "training.precision": ["float32", "bfloat16"],
 }  # fmt: skip
 """Other values of every key; the one that a config has already is skipped."""
 
@@ -59,6 +67,18 @@ CONFIGS = {
     "ODE": ODE,
     "ODE, Euler": ODE | {"ode_method": "euler", "ode_adjoint": True, "recurrent_training_start_epoch": 1},
     "ODE, too late": ODE | {"recurrent_training_start_epoch": 2},
+    "rollouts of one frame": {"recurrent_training": True},
+    "all of a rollout": {
+        "recurrent_training": True,
+        "time_step": 3,
+        "recurrent_intermediate": 0.2,
+        "recurrent_curriculum": True,
+        "recurrent_checkpointing": True,
+        "normalise_du": True,
+    },
+    "embeddings": {"training_single_type": False, "embedding_replacement": "kmeans"},
+    "two embeddings": {"training_single_type": False, "embedding_replacement": "kmeans", "embedding_clusters": 2},
+    "embeddings of one type": {"embedding_replacement": "kmeans", "embedding_clusters": 2},
 }
 
 
@@ -87,7 +107,7 @@ def test_the_table_has_every_key():
     keys = {f"graph_model.{k}" for k in GraphModel.model_fields} | {
         f"training.{k}" for k in SignalTraining.model_fields
     }
-    assert keys == set(CHANGES) | ONE_LEGAL_VALUE
+    assert keys == set(CHANGES) | ONE_LEGAL_VALUE | ELSEWHERE
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -95,7 +115,7 @@ def test_a_key_acts_exactly_when_it_is_not_named_idle(name):
     keys = CONFIGS[name]
     config, before = tiny(**keys), trace(**keys)
     idle, wrong = idle_keys(config), []
-    assert set(idle) <= set(CHANGES)
+    assert set(idle) <= set(CHANGES) | ELSEWHERE
     for key in CHANGES:
         try:
             changes = [same(before, trace(**(keys | change))) for change in others(config, key)]
@@ -111,5 +131,6 @@ def test_a_key_acts_exactly_when_it_is_not_named_idle(name):
 
 def test_the_default_config_names_what_the_seed_leaves_off():
     idle = idle_keys(tiny())
-    assert {"training.momentum_W", "training.W_small_threshold", "training.ode_rtol", "training.time_step"} <= set(idle)
+    assert {"training.momentum_W", "training.W_small_threshold", "training.ode_rtol", "training.time_step",
+            "training.recurrent_parameters", "training.recurrent_checkpointing"} <= set(idle)  # fmt: skip
     assert all(reason for reason in idle.values())

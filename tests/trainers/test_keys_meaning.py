@@ -10,7 +10,7 @@ from tests.trainers.runs import STEPS, Notes, frames, tiny
 from trainers.errors import DivergedError, RefusedError, StoppedError
 from trainers.losses import group_lasso, small_entries, soft_threshold_
 from trainers.optim import rate_factor
-from trainers.rollout import FIXED_STEP, OdeSolver, ode_state
+from trainers.rollout import FIXED_STEP, OdeSolver
 from trainers.run import Run
 from trainers.settings import Reader, SignalTraining
 from trainers.signal import data_train_signal, estimates, new_model
@@ -159,6 +159,16 @@ class StopAt(Run):
         {"lr_scheduler": "step", "optimizer_W": "sgd", "coeff_W_proximal": 1.0, "grad_clip_W": 0.1},
         {"lr_scheduler": "step", "W_rank": 2},
         {"neural_ODE_training": True, "time_step": 2, "ode_method": "rk4"},
+        {
+            "recurrent_training": True,
+            "time_step": 3,
+            "recurrent_curriculum": True,
+            "recurrent_intermediate": 0.1,
+            "recurrent_checkpointing": True,
+            "noise_recurrent_level": 0.05,
+        },
+        {"training_single_type": False, "embedding_replacement": "kmeans", "embedding_replacement_at": 0.5},
+        {"training_single_type": False, "embedding_replacement": "kmeans", "embedding_replacement_at": 0.8},
     ],
 )
 def test_a_stopped_training_continues_bit_for_bit(tmp_path, keys):
@@ -176,6 +186,12 @@ def test_a_stopped_training_continues_bit_for_bit(tmp_path, keys):
 
 def solver(method, adjoint=False, clamp=1e3, rtol=1e-6):
     return OdeSolver(method, rtol, 1e-7, adjoint, clamp)
+
+
+def ode_state(model, u, n_frames, delta_t, solver):
+    """Return the state n_frames after u; this right-hand side has no connectivity."""
+    states = solver.states(lambda u, W: model(u), u, torch.zeros(()), [n_frames], delta_t, model.parameters())
+    return states[n_frames]
 
 
 class Decay(nn.Module):

@@ -91,7 +91,10 @@ def test_keys_that_cannot_act_are_named():
     acting = {"n_epochs": 3, "training_single_type": False, "recurrent_training": True, "optimizer_W": "sgd",
               "lr_scheduler": "step", "coeff_W_small": 0.1}  # fmt: skip
     still = set(idle_keys(read_config("signal", {"training": seed | acting})))
-    assert still == {f"training.ode_{k}" for k in ("method", "rtol", "atol", "adjoint", "state_clamp")}
+    other = {"recurrent_parameters", "recurrent_intermediate", "recurrent_curriculum"}  # time_step is 1
+    other |= {"embedding_replacement_at", "embedding_clusters", "embedding_clusters_max"}
+    other |= {f"ode_{k}" for k in ("method", "rtol", "atol", "adjoint", "state_clamp")}
+    assert still == {f"training.{name}" for name in other}
     late = {"recurrent_training": True, "recurrent_training_start_epoch": 2}
     assert "begins at epoch 2" in idle_keys(read_config("signal", {"training": seed | late}))["training.time_step"]
     no_phase_1 = idle_keys(read_config("signal", {"training": {"n_epochs_init": 0}}))

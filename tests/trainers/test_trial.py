@@ -73,16 +73,16 @@ def test_a_trial_reaches_both_phases_and_the_configured_time_step(order, monkeyp
         seen.append((phase, frozenset(terms)))
         original(self, stateful, terms, phase, epoch, step)
 
-    euler = trainers.signal.SignalPropagation.forward
-    monkeypatch.setattr(trainers.signal.SignalPropagation, "forward", lambda m, u: read.append(m) or euler(m, u))
+    euler = trainers.signal.SignalPropagation.rate
+    monkeypatch.setattr(trainers.signal.SignalPropagation, "rate", lambda m, *of: read.append(m) or euler(m, *of))
     monkeypatch.setattr(Run, "record", record)
-    monkeypatch.setattr(trainers.signal, "predictions", lambda *_: {})  # the only other caller of forward
+    monkeypatch.setattr(trainers.signal, "predictions", lambda *_: {})  # the only other caller
     run_dir = order(**PHASES, **LATE)
     trial.try_out(read_order(run_dir), run_dir)
     first = [(1, frozenset({"prediction", "edge_diff"}))] * 3
     second = [(2, frozenset({"prediction", "W_L1"}))] * 6
     assert seen == [*first, *second, *second[-2:]]  # the last two once more, after the kill
-    assert len(read) == (LATE["time_step"] - 1) * (3 + 2)
+    assert len(read) == 2 * 3 + LATE["time_step"] * (3 + 2)  # single steps, then rollouts
 
 
 @pytest.mark.parametrize("keys", [{}, {"neural_ODE_training": True, "ode_method": "rk4", "time_step": 2},
