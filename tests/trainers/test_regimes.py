@@ -15,7 +15,8 @@ from trainers import signal
 from trainers.errors import RefusedError
 from trainers.idle import idle_keys
 from trainers.order import read_order
-from trainers.prepare.build import oracle_fault, prepare
+from trainers.prepare.build import prepare
+from trainers.prepare.findings import oracle_fault
 from trainers.prepare.guard import guard, step_error
 from trainers.prepare.simulator import acting_system, draw_connectivity, draw_system, generators
 from trainers.scoring.score import score
@@ -143,7 +144,7 @@ def test_noise_below_the_digits_of_the_frames_is_no_fault():
     rng = np.random.default_rng(0)
     du = rng.normal(0, 3, (300, 20))
     u = np.vstack([np.zeros(20), np.cumsum(0.01 * du + 1e-6 * rng.normal(size=du.shape), axis=0)]).astype(np.float32)
-    assert step_error(u.astype(float), du, 0.01, 1e-6) < 0.01
+    assert step_error(*np.stack([u[:-1], u[1:]]).astype(float), du, 0.01, 1e-6) < 0.01
 
 
 # --- preflight of every kind -----------------------------------------------------------------------------------------

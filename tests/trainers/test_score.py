@@ -58,7 +58,7 @@ def test_log_and_result_agree_on_every_metric(run_dir, regime):
             assert text == f"n/a ({metric['reason']})"
         else:
             assert text == spec.format % metric["value"] and math.isfinite(float(text))
-    for name in ("cluster_accuracy", "cluster_accuracy_kmeans"):
+    for name in ("cluster_accuracy", "cluster_accuracy_kmeans", "embedding_silhouette"):
         assert result["metrics"][name] == {"value": None, "reason": "one neuron type", "version": 1}
     for name in ("U_R2", "V_R2"):
         assert result["metrics"][name]["reason"] == "W is not of low rank"
@@ -72,7 +72,8 @@ def test_recorded_lines_stand_in_their_order(run_dir, regime):
     text = (run_dir / "analysis.log").read_text()
     recorded = ["spectral radius: ", "--- activity ---\n", "  shape: (400, 10)\n", "  range: [",
                 "  effective rank (90% var): ", "  effective rank (99% var): ", "training_time_min: ", "n_epochs: 2\n",
-                "data_augmentation_loop: 6\n", "batch_size: 8\n", "learning_rate_W: 0.003\n", "learning_rate: 0.001\n",
+                "data_augmentation_loop: 6\n", "batch_size: 8\n", "time_step: 1\n",
+                "recurrent_training: False\n", "learning_rate_W: 0.003\n", "learning_rate: 0.001\n",
                 "coeff_W_L1: 0.001\n", "test_R2: ", "test_pearson: ", "kinograph_R2: ", "kinograph_SSIM: ",
                 "kinograph_Wasserstein: ", "cluster_accuracy: n/a (one neuron type)\n", "connectivity_R2: ",
                 "final_loss: "]  # fmt: skip
@@ -106,7 +107,7 @@ def test_two_types_have_their_embeddings_scored_and_drawn(run_dir, regime, tmp_p
     np.save(data / "truth" / "params.npy", np.repeat(np.load(data / "truth" / "params.npy")[:1], 2, axis=0))
     change(run_dir, a=np.repeat([[0.0, 0.0], [1.0, 1.0]], 5, axis=0))
     result = score(run_dir, data)
-    for name in ("cluster_accuracy", "cluster_accuracy_kmeans"):
+    for name in ("cluster_accuracy", "cluster_accuracy_kmeans", "embedding_silhouette"):
         assert result["metrics"][name]["value"] == 1.0 and logged(run_dir)[name] == "1.0000"
     assert "plots/embedding/embedding_1_120.png" in result["plots"]
 
