@@ -87,7 +87,7 @@ def _saved_as_numbers() -> str:
 
 def _npz(path: Path, name: str) -> Any:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             chosen = _chosen(path, name, list(arrays.files))
             found = arrays[chosen]
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:

@@ -136,7 +136,7 @@ def acting_system(system: System, legacy_sparse_transpose: bool) -> System:
 
 def integrate(system: System, u0: Array, n_steps: int, delta_t: float, noise: Noise | None = None) -> Array:
     """Return the states after 0, 1, ..., `n_steps` Euler steps (n_steps + 1, N), each row its own memory."""
-    return next(integrate_chunks(system, u0, n_steps + 1, delta_t, noise, n_steps + 1))
+    return np.concatenate(list(integrate_chunks(system, u0, n_steps + 1, delta_t, noise)))
 
 
 def integrate_chunks(
