@@ -1,10 +1,15 @@
-"""What training may see of a regime: the folders `train/` and `inputs/`. Axis letters as in the classes."""
+"""What training may see of a regime: the folders `train/` and `inputs/`. Axis letters: T frames, N neurons.
+
+`train/u.npy` is memory-mapped, so that frames are read when a step asks for them. du/dt is (u[t+1] - u[t]) / delta_t,
+which for Euler data is the right-hand side at u[t] to within the rounding of float32; where it is not (process noise, a
+recording whose steps are too small for float32) the preparation stores `train/du.npy`, and that is what is used.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,13 +20,38 @@ XNORM_STD = 1.5
 """Activity scale x = 1.5 std(u) at which functions are compared; not rounded (the recorded one could become 0)."""
 
 
+class Differences:
+    """du/dt of frames as forward differences, computed for the frames that are asked for; an index acts as on (T, N).
+
+    Shapes: `frames` (T + 1, N), one more than there are differences.
+    """
+
+    def __init__(self, frames: torch.Tensor, delta_t: float) -> None:
+        self.frames, self.delta_t = frames, delta_t
+
+    def __getitem__(self, index: Any) -> torch.Tensor:
+        return (self.frames[1:][index] - self.frames[:-1][index]) / self.delta_t
+
+    def __len__(self) -> int:
+        return len(self.frames) - 1
+
+    @property
+    def shape(self) -> torch.Size:
+        """(T, N)."""
+        return torch.Size((len(self), *self.frames.shape[1:]))
+
+    def to(self, device: torch.device | str) -> Differences:
+        """Return the same differences of frames on a device."""
+        return Differences(self.frames.to(device), self.delta_t)
+
+
 class SignalData(NamedTuple):
-    """Training frames: T frames of N neurons."""
+    """Training frames: T frames of N neurons that have a du/dt."""
 
     u: torch.Tensor
     """Activity (T, N)."""
-    du: torch.Tensor
-    """du/dt (T, N), u per unit of time."""
+    du: torch.Tensor | Differences
+    """du/dt (T, N), u per unit of time; both kinds are read by `du[frames]`."""
     delta_t: float
     """Time between frames."""
 
@@ -29,6 +59,13 @@ class SignalData(NamedTuple):
     def xnorm(self) -> float:
         """1.5 std(u), the activity scale."""
         return XNORM_STD * float(self.u.std())
+
+    def on(self, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor | Differences]:
+        """Return u and du on a device; with differences the frames are there once."""
+        if isinstance(self.du, Differences):
+            moved = self.du.to(device)
+            return moved.frames[:-1], moved
+        return self.u.to(device), self.du.to(device)
 
 
 class SignalInputs(NamedTuple):
@@ -48,6 +85,18 @@ def _array(path: Path) -> torch.Tensor:
         raise RefusedError(f"{path} cannot be read ({error}); prepare the regime again") from error
 
 
+def _mapped(path: Path) -> torch.Tensor:
+    """Return a float32 array that stays on disk; private copies of pages, because torch wants memory it may write."""
+    try:
+        found = np.load(path, mmap_mode="c", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise RefusedError(f"{path} cannot be read ({error}); prepare the regime again") from error
+    if found.dtype != np.float32 or found.ndim != 2 or not found.flags.c_contiguous or len(found) < 2:
+        told = f"{found.dtype} of shape {found.shape}"
+        raise RefusedError(f"{path}: expected float32 (frames, neurons) in C order, found {told}; prepare it again")
+    return torch.from_numpy(np.asarray(found))
+
+
 def _json(path: Path) -> dict[str, float]:
     try:
         return dict(json.loads(path.read_text()))
@@ -58,11 +107,17 @@ def _json(path: Path) -> dict[str, float]:
 def load_signal(train: Path, inputs: Path) -> tuple[SignalData, SignalInputs]:
     """Return the training frames and the held-out inputs of a regime.
 
+    The frames stay on disk. With `train/du.npy` all of them are there to train on, without it all but the last.
+
     Raises:
         RefusedError: a file is missing or unreadable, or shapes disagree.
     """
     told, asked = _json(train / "dataset.json"), _json(inputs / "inputs.json")
-    data = SignalData(_array(train / "u.npy"), _array(train / "du.npy"), float(told["delta_t"]))
+    frames, delta_t, stored = _mapped(train / "u.npy"), float(told["delta_t"]), train / "du.npy"
+    if stored.exists():
+        data = SignalData(frames, _mapped(stored), delta_t)
+    else:
+        data = SignalData(frames[:-1], Differences(frames, delta_t), delta_t)
     wanted = SignalInputs(
         grid_u=_array(inputs / "grid_u.npy"),
         heldout_u=_array(inputs / "heldout_u.npy"),

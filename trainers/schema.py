@@ -87,6 +87,11 @@ SIGNAL_METRICS: dict[str, MetricSpec] = {
         "matched one to one; not defined for one type.",
         "cluster_acc_kmeans",
     ),
+    "embedding_silhouette": _r2(
+        "Silhouette of the embeddings under the true types: 1 when each type is a group of its own, 0 when they are "
+        "mixed; not defined for one type, nor where all embeddings coincide.",
+        "silhouette",
+    ),
     "final_loss": MetricSpec(
         "min", "%.4e",
         "Mean over the last epoch of the root mean square error of du/dt a neuron and frame, regularisers excluded.",
@@ -111,6 +116,15 @@ SIGNAL_METRICS: dict[str, MetricSpec] = {
     ),
 }  # fmt: skip
 
+NEEDS_TRUTH: dict[str, frozenset[str]] = {
+    "signal": frozenset({
+        "connectivity_R2", "connectivity_R2_strict", "connectivity_slope", "sign_agreement", "support_AUC",
+        "support_precision", "support_recall", "U_R2", "V_R2", "cluster_accuracy", "cluster_accuracy_kmeans",
+        "embedding_silhouette", "spectral_radius", "spectral_radius_learned",
+    }),
+}  # fmt: skip
+"""Metrics that compare with true parameters: absent, never zero, on people's own recordings."""
+
 METRICS: dict[str, dict[str, MetricSpec]] = {"signal": SIGNAL_METRICS}
 
 
@@ -122,7 +136,9 @@ def build() -> dict[str, Any]:
         for section, name, field in fields(config):
             sections.setdefault(section, {})[name] = describe(field)
         metrics = {
-            name: spec._asdict() | {"aliases": list(spec.aliases), "log_key": spec.log_key or name}
+            name: spec._asdict()
+            | {"aliases": list(spec.aliases), "log_key": spec.log_key or name}
+            | {"needs_truth": name in NEEDS_TRUTH[system]}
             for name, spec in METRICS[system].items()
         }
         systems[system] = {

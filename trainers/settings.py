@@ -39,7 +39,7 @@ class Section(BaseModel):
 
 
 class Simulation(Section):
-    """The system that is simulated; its keys name the data set."""
+    """The system that is simulated, or the recording that is used instead; its keys name the data set."""
 
     connectivity_type: Literal["chaotic", "low_rank", "Lorentz"] = key(
         "chaotic",
@@ -73,7 +73,10 @@ class Simulation(Section):
         1, "Number of neuron types (rows of params), in blocks of equal size.", unit="types", ge=1, le=1000
     )
     n_frames: int = key(10000, "Frames kept; training gets the first 90 %.", unit="frames", ge=50, le=1000000)
-    delta_t: float = key(0.01, "Step of the forward Euler integration.", unit="time", gt=0.0, le=1.0)
+    delta_t: float = key(
+        0.01, "Step of the forward Euler integration; of a recording the time between frames.", unit="time", gt=0.0,
+        le=1000.0,
+    )  # fmt: skip
     start_frame: int = key(-100, "First frame that is integrated; frames below 0 are dropped.", unit="frames",
                            le=0, ge=-100000)  # fmt: skip
     noise_model_level: float = key(
@@ -83,6 +86,23 @@ class Simulation(Section):
         unit="u", ge=0.0, le=100.0,
     )  # fmt: skip
     seed: int = key(42, "Draws W and both initial states. Another value is another system.", ge=0, le=2**31 - 1)
+    activity_file: str = key(
+        "",
+        "Your own recording instead of a simulation: a .npy or .npz file or a zarr array, one row a frame, one column "
+        "a neuron; a relative path starts at the exploration's folder. State n_neurons, n_frames and delta_t, too; of "
+        "the other keys of this section none acts. Metrics that need a truth are absent.",
+    )
+    activity_name: str = key(
+        "", "Name of the array in an .npz file or a zarr group that holds several.", acts_when="activity_file is set"
+    )
+
+    @model_validator(mode="after")
+    def _recorded_or_simulated(self) -> Self:
+        if self.activity_name and not self.activity_file:
+            raise ValueError("activity_name: names an array of activity_file, which is not set; set it or drop this")
+        if self.activity_file and (self.noise_model_level > 0.0 or self.legacy_sparse_transpose):
+            raise ValueError("noise_model_level and legacy_sparse_transpose act on simulations; drop them here")
+        return self
 
     @model_validator(mode="after")
     def _one_row_a_type(self) -> Self:
@@ -338,7 +358,7 @@ class SignalConfig(Section):
     graph_model: GraphModel = GraphModel()
     training: SignalTraining = SignalTraining()
 
-    generator_version: ClassVar[int] = 1
+    generator_version: ClassVar[int] = 2
     """Raised whenever the same simulation section gives other data."""
     cost: ClassVar[tuple[str, ...]] = (
         "simulation.n_frames", "training.n_epochs", "training.data_augmentation_loop", "training.time_step"

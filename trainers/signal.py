@@ -100,7 +100,7 @@ def data_train_signal(  # noqa: C901 (one loop that can be read and edited alone
 
     model = new_model(data.u.shape[1], graph_model, training.training_single_type, training.W_init_scale)
     model = model.to(run.device)
-    u_all, du_all = data.u.to(run.device), data.du.to(run.device)
+    u_all, du_all = data.on(run.device)
     delta = data.xnorm / DELTA_PARTS
     unit = residual_unit(training, data)
 

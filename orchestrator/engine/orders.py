@@ -48,8 +48,9 @@ def seal(content: dict[str, Any]) -> str:
     return f"{text}sha256: {hashlib.sha256(text.encode()).hexdigest()}\n"
 
 
-NOT_TOLD = ("seed", "params")
-"""Keys of `simulation` that a training must not have: the seed would redraw the truth, params are part of it."""
+NOT_TOLD = ("seed", "params", "activity_file", "activity_name")
+"""Keys of `simulation` that a training must not have: the seed would redraw the truth, params are part of it, and a
+person's recording holds the held-out frames."""
 
 
 def child_config(config: Config) -> Config:
@@ -247,6 +248,14 @@ def copy_regular(source: Path, target: Path) -> bool:
     return True
 
 
+def _located(setup: Setup, config: Config) -> dict[str, Any]:
+    """Return the simulation section with the path of a person's recording taken from the exploration's folder."""
+    simulation = dict(config["simulation"])
+    if simulation.get("activity_file"):
+        simulation["activity_file"] = str(setup.paths.source.absolute() / simulation["activity_file"])
+    return simulation
+
+
 def prepare_order(setup: Setup, adapters: Adapters, config: Config, code: str, run: RunPaths) -> LaunchSpec:
     """Write SPEC.yaml into a preparation folder and return the order that makes the regime's data."""
     sha = regime_sha(setup, config)
@@ -256,7 +265,7 @@ def prepare_order(setup: Setup, adapters: Adapters, config: Config, code: str, r
         "system": setup.contract.system,
         "profile": setup.profile,
         "regime": sha,
-        "config": {k: v for k, v in config.items() if k != "claude"},
+        "config": {k: v for k, v in config.items() if k != "claude"} | {"simulation": _located(setup, config)},
     }
     path = run.root / "SPEC.yaml"
     atomic.write_text(path, yaml.safe_dump(spec, sort_keys=False))

@@ -53,6 +53,8 @@ def unfit(preflight: dict[str, Any], primary: str, rule: Draws) -> str:
     """Return why a draw's data are too poor to be explored by the rule of exploration.yaml, or ""."""
     ceiling = preflight.get("ceiling", {}).get(primary)
     condition = preflight.get("activity", {}).get("condition_number")
+    if not preflight.get("truth", True):
+        return ""
     if rule.ceiling is not None and (ceiling is None or ceiling < rule.ceiling):
         return f"its data-limited ceiling of {primary} is {ceiling} (rule draws.ceiling: {rule.ceiling:g})"
     if rule.condition is not None and condition is not None and condition > rule.condition:
@@ -63,18 +65,31 @@ def unfit(preflight: dict[str, Any], primary: str, rule: Draws) -> str:
 def refusal(preflight: dict[str, Any], primary: MetricRule) -> str | None:
     """Return why a regime must not be explored, or None.
 
-    The oracle must score 1 on a metric that is to be maximised, 0 on one to be minimised, or the target.
+    The oracle must score 1 on a metric that is to be maximised, 0 on one to be minimised, or the target. Data without
+    a truth have no oracle: their primary metric must be one that needs none.
     """
     if not preflight.get("ok", False):
         return str(preflight.get("reason") or "the preflight did not pass")
     if not preflight.get("guard", {}).get("ok", False):
         return str(preflight.get("guard", {}).get("sentence", "the data guard did not pass"))
+    if not preflight.get("truth", True):
+        return _without_truth(preflight, primary)
     score = preflight.get("oracle", {}).get(primary.name)
     ideal = {"max": 1.0, "min": 0.0, "target": primary.target or 0.0}[primary.direction]
     if score is None or abs(score - ideal) > ORACLE_TOLERANCE:
         told = f"the true parameters score {score} on {primary.name} instead of {ideal:g}"
         return f"{told}: the metric or the data are wrong"
     return None
+
+
+def _without_truth(preflight: dict[str, Any], primary: MetricRule) -> str | None:
+    """Return why a recording without a truth cannot be explored by a metric, or None."""
+    if primary.name not in preflight.get("absent_metrics", ()):
+        return None
+    return (
+        f"the primary metric {primary.name} compares with a truth, and your own data (simulation.activity_file) have "
+        "none; set `primary: one_step_R2` in exploration.yaml"
+    )
 
 
 def _generate(setup: Setup, adapters: Adapters, config: Config, code: str, go_on: Callable[[], bool]) -> None:

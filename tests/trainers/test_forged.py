@@ -234,7 +234,7 @@ def test_a_payload_in_a_checkpoint_does_not_run(tmp_path, kind):
 # --- what a training is given -----------------------------------------------------------------------------------------
 
 GIVEN = {
-    "train": {"u.npy", "du.npy", "dataset.json"},
+    "train": {"u.npy", "dataset.json"},
     "inputs": {"grid_u.npy", "heldout_u.npy", "rollout_u0.npy", "inputs.json"},
 }
 KNOWN = ("activity.npy", "lin_phi.npy")

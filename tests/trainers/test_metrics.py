@@ -212,3 +212,27 @@ def test_a_wrong_source_factor_lowers_V_alone(truth, perfect):
     low = truth._replace(W=left @ sources.T)
     found = m.factors(left @ other.T * truth.params[0, 2], perfect["lin_edge"], low, 1)
     assert found["U_R2"] > 0.99 and found["V_R2"] < 0.9
+
+
+# --- silhouette -------------------------------------------------------------------------------------------------------
+
+
+def test_silhouette_tells_separate_types_from_mixed_ones():
+    rng = np.random.default_rng(0)
+    types = np.repeat([0, 1, 2, 3], 20)
+    apart = np.array([[0, 0], [9, 0], [0, 9], [9, 9]])[types] + 0.1 * rng.normal(size=(80, 2))
+    assert clusters.silhouette(apart, types) > 0.95
+    assert clusters.silhouette(apart, rng.permutation(types)) < 0.05
+    assert clusters.silhouette(rng.normal(size=(80, 2)), types) < 0.05
+    merged = apart.copy()
+    merged[types == 1] = apart[types == 0]
+    assert clusters.silhouette(merged, types) < 0.6
+
+
+@pytest.mark.parametrize(
+    ("a", "types"),
+    [(np.ones((6, 2)), np.repeat([0, 1], 3)), (np.eye(6), np.zeros(6, int)), (np.eye(6), np.arange(6))],
+    ids=["all coincide", "one type", "as many types as neurons"],
+)
+def test_silhouette_is_not_defined(a, types):
+    assert clusters.silhouette(a, types) is None

@@ -12,10 +12,12 @@ import yaml
 
 from tests.trainers.conftest import write_order, write_spec
 from trainers import signal
+from trainers.data import load_signal
 from trainers.errors import RefusedError
 from trainers.idle import idle_keys
 from trainers.order import read_order
-from trainers.prepare.build import oracle_fault, prepare
+from trainers.prepare.build import prepare
+from trainers.prepare.findings import oracle_fault
 from trainers.prepare.guard import guard, step_error
 from trainers.prepare.simulator import acting_system, draw_connectivity, draw_system, generators
 from trainers.scoring.score import score
@@ -143,7 +145,7 @@ def test_noise_below_the_digits_of_the_frames_is_no_fault():
     rng = np.random.default_rng(0)
     du = rng.normal(0, 3, (300, 20))
     u = np.vstack([np.zeros(20), np.cumsum(0.01 * du + 1e-6 * rng.normal(size=du.shape), axis=0)]).astype(np.float32)
-    assert step_error(u.astype(float), du, 0.01, 1e-6) < 0.01
+    assert step_error(*np.stack([u[:-1], u[1:]]).astype(float), du, 0.01, 1e-6) < 0.01
 
 
 # --- preflight of every kind -----------------------------------------------------------------------------------------
@@ -234,8 +236,9 @@ def test_keys_that_cannot_act_are_told():
 
 def test_the_switch_simulates_the_transposed_mask_and_saves_W(legacy):
     W = np.load(legacy / "truth" / "W.npy").astype(float)
-    u, du = (np.load(legacy / "train" / f"{n}.npy").astype(float) for n in ("u", "du"))
-    assert np.allclose(du, -u + 7 * np.tanh(u) @ (W * (W != 0).T).T, atol=1e-4)
+    data, _ = load_signal(legacy / "train", legacy / "inputs")
+    u, du = data.u.numpy().astype(float), data.du[:].numpy()
+    assert np.allclose(du, -u + 7 * np.tanh(u) @ (W * (W != 0).T).T, atol=1e-3)
     assert 0.4 < np.count_nonzero(W) / W.size < 0.6
     system = drawn(connectivity_filling_factor=0.5)
     assert acting_system(system, False) is system

@@ -13,7 +13,7 @@ from trainers.errors import RefusedError
 from trainers.order import read_order
 from trainers.schema import METRICS, SCHEMA_FILE
 from trainers.scoring.estimates import list_moments, read_estimate, read_progress
-from trainers.scoring.score import score
+from trainers.scoring.score import _trained, score
 
 SHAPES = {"W": (10, 10), "a": (10, None), "lin_edge": (10, 201), "lin_phi": (10, 201), "heldout_du": (40, 10),
           "rollout_u": (1, 600, 10)}  # fmt: skip
@@ -58,7 +58,7 @@ def test_log_and_result_agree_on_every_metric(run_dir, regime):
             assert text == f"n/a ({metric['reason']})"
         else:
             assert text == spec.format % metric["value"] and math.isfinite(float(text))
-    for name in ("cluster_accuracy", "cluster_accuracy_kmeans"):
+    for name in ("cluster_accuracy", "cluster_accuracy_kmeans", "embedding_silhouette"):
         assert result["metrics"][name] == {"value": None, "reason": "one neuron type", "version": 1}
     for name in ("U_R2", "V_R2"):
         assert result["metrics"][name]["reason"] == "W is not of low rank"
@@ -72,7 +72,8 @@ def test_recorded_lines_stand_in_their_order(run_dir, regime):
     text = (run_dir / "analysis.log").read_text()
     recorded = ["spectral radius: ", "--- activity ---\n", "  shape: (400, 10)\n", "  range: [",
                 "  effective rank (90% var): ", "  effective rank (99% var): ", "training_time_min: ", "n_epochs: 2\n",
-                "data_augmentation_loop: 6\n", "batch_size: 8\n", "learning_rate_W: 0.003\n", "learning_rate: 0.001\n",
+                "data_augmentation_loop: 6\n", "batch_size: 8\n", "time_step: 1\n",
+                "recurrent_training: False\n", "learning_rate_W: 0.003\n", "learning_rate: 0.001\n",
                 "coeff_W_L1: 0.001\n", "test_R2: ", "test_pearson: ", "kinograph_R2: ", "kinograph_SSIM: ",
                 "kinograph_Wasserstein: ", "cluster_accuracy: n/a (one neuron type)\n", "connectivity_R2: ",
                 "final_loss: "]  # fmt: skip
@@ -106,7 +107,7 @@ def test_two_types_have_their_embeddings_scored_and_drawn(run_dir, regime, tmp_p
     np.save(data / "truth" / "params.npy", np.repeat(np.load(data / "truth" / "params.npy")[:1], 2, axis=0))
     change(run_dir, a=np.repeat([[0.0, 0.0], [1.0, 1.0]], 5, axis=0))
     result = score(run_dir, data)
-    for name in ("cluster_accuracy", "cluster_accuracy_kmeans"):
+    for name in ("cluster_accuracy", "cluster_accuracy_kmeans", "embedding_silhouette"):
         assert result["metrics"][name]["value"] == 1.0 and logged(run_dir)[name] == "1.0000"
     assert "plots/embedding/embedding_1_120.png" in result["plots"]
 
@@ -224,3 +225,56 @@ def test_a_strange_train_json_does_no_harm(run_dir, regime):
     (run_dir / "out" / "train.json").write_text("[]")
     with pytest.raises(RefusedError, match="must hold an object"):
         score(run_dir, regime)
+
+
+# --- what was trained on ----------------------------------------------------------------------------------------------
+
+
+def trained_with(run_dir, regime, counts, **training):
+    """Score a copy whose order has other training keys and whose train.json has these counts."""
+    write_order(run_dir, regime, **training)
+    path = run_dir / "out" / "train.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"counts": counts}))
+    score(run_dir, regime)
+    return logged(run_dir)
+
+
+def test_a_neural_ode_has_its_solver_and_evaluations_in_the_log(run_dir, regime):
+    ode = {"neural_ODE_training": True, "ode_method": "dopri5", "time_step": 4}
+    log = trained_with(run_dir, regime, {"ode_function_evaluations": 12.04}, **ode)
+    assert (log["time_step"], log["recurrent_training"], log["neural_ODE_training"]) == ("4", "False", "True")
+    assert log["ode_method"] == "dopri5" and log["ode_function_evaluations"] == "12.0"
+    lines = (run_dir / "analysis.log").read_text().splitlines()
+    assert lines.index("ode_method: dopri5") > lines.index("--- training ---") < lines.index("--- test ---")
+
+
+def test_single_steps_and_rollouts_are_named_and_no_solver(run_dir, regime):
+    log = trained_with(run_dir, regime, {"ode_function_evaluations": 3}, recurrent_training=True, time_step=16)
+    assert (log["time_step"], log["recurrent_training"]) == ("16", "True")
+    assert "ode_method" not in log and "ode_function_evaluations" not in log
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [None, 3, "12", [], {}, {"ode_function_evaluations": "12"},
+     {"ode_function_evaluations": [1]}, {"ode_function_evaluations": -1}, {"ode_function_evaluations": True},
+     {"ode_function_evaluations": 10**400}, {"ode_function_evaluations": math.nan},
+     {"ode_function_evaluations": math.inf}, {"a\nconnectivity_R2: 1": 2.0}],
+    ids=lambda value: str(value)[:40],
+)  # fmt: skip
+def test_counts_that_a_training_made_up_are_left_out(counts):
+    assert _trained({"counts": counts})["counts"].get("ode_function_evaluations") is None
+
+
+def test_made_up_counts_do_not_forge_a_line(run_dir, regime):
+    counts = {"ode_function_evaluations": "7\nconnectivity_R2: 1", "a\nconnectivity_R2: 1": 2.0}
+    log = trained_with(run_dir, regime, counts, neural_ODE_training=True)
+    assert log["ode_function_evaluations"] == "n/a (not counted)" and log["connectivity_R2"] != "1"
+
+
+def test_embeddings_that_coincide_have_no_silhouette(run_dir, regime, tmp_path):
+    data = shutil.copytree(regime, tmp_path / "two")
+    np.save(data / "truth" / "types.npy", np.repeat([0, 1], 5))
+    np.save(data / "truth" / "params.npy", np.repeat(np.load(data / "truth" / "params.npy")[:1], 2, axis=0))
+    metric = score(run_dir, data)["metrics"]["embedding_silhouette"]
+    assert metric["value"] is None and "all embeddings coincide" in metric["reason"]

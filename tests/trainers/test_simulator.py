@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from trainers.prepare.simulator import activity, draw_system, generators, integrate, rank_of, trajectory
+from trainers.prepare.activity import Recording, connectivity, rank_of
+from trainers.prepare.simulator import draw_system, generators, integrate, trajectory
 from trainers.scoring.metrics import pearson
 from trainers.settings import Simulation
 
@@ -76,6 +77,14 @@ def test_effective_rank_counts_modes():
     assert rank_of(spectrum, 0.999999) == 3
     assert rank_of(np.zeros(4), 0.9) == 0
     _, system, _, frames = simulated(frames=600)
-    described = activity(system, frames, system.rhs(frames))
+    recording = Recording(50)
+    for part in np.array_split(frames, 7):
+        recording.add(part, system.rhs(part), len(part))
+    described = connectivity(system) | recording.described()
+    assert recording.train_std == pytest.approx(frames.std(ddof=1))
+    assert described["u_std"] == pytest.approx(frames.std()) and described["n_frames"] == 600
+    assert described["du_rms"] == pytest.approx(np.sqrt(np.mean(system.rhs(frames) ** 2)))
+    centred = np.linalg.eigvalsh(np.cov(frames.T))[::-1]
+    assert described["effective_rank_99_centred"] == rank_of(centred, 0.99)
     assert 1 <= described["effective_rank_90"] <= described["effective_rank_99"] <= 50
     assert described["gain_spectral_radius"] == pytest.approx(7 * described["spectral_radius"], rel=1e-6)

@@ -13,16 +13,27 @@ import torch
 from numpy.typing import NDArray
 
 from trainers.data import SignalInputs
+from trainers.prepare.activity import affordable, spread
 from trainers.prepare.simulator import System, integrate
 from trainers.rollout import euler_rollout
 from trainers.scoring.metrics import Truth, score_estimate
 from trainers.settings import SignalConfig
 from trainers.signal import estimates, new_model, predictions
 
+Metrics = dict[str, float | None]
 NULL_SEED = 0
 """The untrained model is always the same one."""
-FRAMES_MAX = 20000
-"""Frames used by least squares; more change nothing."""
+FRAMES_MAX, BUDGET = 20000, 1e10
+"""Frames used by least squares; more change nothing. From N = 708 on fewer, so that frames times N^2 is `BUDGET`."""
+FRAMES_PER_NEURON = 2
+"""Frames that are used at least, whatever they cost: W has N unknowns a neuron."""
+NULL_ROWS = 100_000
+"""Neurons times frames that the untrained model is asked for at once: its hidden layers take 64 numbers a row."""
+
+
+def chosen_frames(n_frames: int, n_neurons: int) -> NDArray[np.int64]:
+    """Return the training frames that least squares looks at: all, or `FRAMES_MAX` or `BUDGET` spread evenly."""
+    return spread(n_frames, min(FRAMES_MAX, affordable(n_neurons, BUDGET, FRAMES_PER_NEURON * n_neurons)))
 
 
 def oracle(system: System, inputs: SignalInputs, truth: Truth) -> dict[str, float | None]:
@@ -46,7 +57,10 @@ def null(config: SignalConfig, inputs: SignalInputs, truth: Truth) -> dict[str, 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(NULL_SEED)
         model = new_model(config.simulation.n_neurons, config.graph_model, single_type=True)
-    arrays = estimates(model, inputs) | predictions(model, inputs)
+    arrays = estimates(model, inputs) | predictions(model, inputs._replace(heldout_u=inputs.heldout_u[:1]))
+    with torch.no_grad():
+        some = max(1, NULL_ROWS // config.simulation.n_neurons)
+        arrays["heldout_du"] = torch.cat([model(frames) for frames in inputs.heldout_u.split(some)])
     return score_estimate({k: v.detach().numpy().astype(np.float64) for k, v in arrays.items()}, truth)
 
 
@@ -59,14 +73,14 @@ def ceiling(
 
     Args:
         system: the truth.
-        u: training frames (T, N).
+        u: training frames (T, N), those of `chosen_frames`.
         du: their du/dt (T, N).
         inputs: held-out inputs.
         truth: what is scored against.
 
     Cost: O(T N^2).
     """
-    u, du = u[:FRAMES_MAX].astype(np.float64), du[:FRAMES_MAX].astype(np.float64)
+    u, du = u.astype(np.float64), du.astype(np.float64)
     sent = system.sent(u)
     coupling, _, _, singular = np.linalg.lstsq(sent, du - system.self_term(u), rcond=None)
     grid = np.repeat(inputs.grid_u.numpy().astype(np.float64)[:, None], len(system.W), axis=1)
@@ -93,12 +107,12 @@ def tricks(u: NDArray[Any], du: NDArray[Any], inputs: SignalInputs, truth: Truth
     """Return the metrics of a linear fit du = A u + c and of a rollout that stands still: they recover no function.
 
     Args:
-        u: training frames (T, N).
+        u: training frames (T, N), those of `chosen_frames`.
         du: their du/dt (T, N).
         inputs: held-out inputs.
         truth: what is scored against.
     """
-    u, du = u[:FRAMES_MAX].astype(np.float64), du[:FRAMES_MAX].astype(np.float64)
+    u, du = u.astype(np.float64), du.astype(np.float64)
     design = np.hstack([u, np.ones((len(u), 1))])
     fit = np.linalg.lstsq(design, du, rcond=None)[0]
     held = inputs.heldout_u.numpy().astype(np.float64)

@@ -7,6 +7,9 @@ integrated by forward Euler from u = 5 randn. Row i of W is the target, column j
 saved file: the recorded simulator transposed its edge list for filling < 1 and saved another W than it used
 (`legacy_sparse_transpose` does that again, knowingly).
 
+Frames come in pieces, so that a recording of any length fits in memory; see `trainers.prepare.activity` for what is
+said about them.
+
 Process noise is added to u after every Euler step of the first trajectory: `noise_model_level` is its standard
 deviation a step, not scaled by the square root of delta_t. The stored du/dt is the right-hand side at the stored u, the
 drift without the noise; the second trajectory has none, so that a rollout has one right answer.
@@ -17,6 +20,7 @@ exactly `n_frames` frames are kept (recorded: one more); one random generator a 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +31,8 @@ from trainers.settings import Simulation
 Array = NDArray[np.float64]
 INITIAL_STD = 5.0
 """Standard deviation of u at the first integrated frame."""
+CHUNK = 1024
+"""Frames of a piece: memory does not grow with the length of a recording."""
 LORENTZ_CUT = 25.0
 """Draws of the Cauchy distribution beyond this size become 0 (they are not clipped)."""
 LORENTZ_POWERS = ((2000, 0.7), (4000, 0.675), (8000, 0.67), (8001, 0.66))
@@ -130,58 +136,45 @@ def acting_system(system: System, legacy_sparse_transpose: bool) -> System:
 
 def integrate(system: System, u0: Array, n_steps: int, delta_t: float, noise: Noise | None = None) -> Array:
     """Return the states after 0, 1, ..., `n_steps` Euler steps (n_steps + 1, N), each row its own memory."""
-    frames = np.empty((n_steps + 1, len(u0)))
-    frames[0] = u0
-    coupling = system.coupling()
-    for t in range(n_steps):
-        u = frames[t]
-        frames[t + 1] = u + delta_t * (system.self_term(u) + coupling @ system.sent(u))
-        if noise is not None:
-            frames[t + 1] += noise.level * noise.rng.standard_normal(len(u0))
-    return frames
+    return np.concatenate(list(integrate_chunks(system, u0, n_steps + 1, delta_t, noise)))
 
 
-def trajectory(
+def integrate_chunks(
+    system: System, u0: Array, n_frames: int, delta_t: float, noise: Noise | None = None, size: int = CHUNK
+) -> Iterator[Array]:
+    """Yield `n_frames` states, from `u0` on, in pieces of at most `size` frames (., N), each piece its own memory.
+
+    Cost: O(N^2) a frame; memory for two pieces.
+    """
+    coupling, u = system.coupling(), np.asarray(u0, dtype=np.float64)
+    for first in range(0, n_frames, size):
+        frames = np.empty((min(size, n_frames - first), len(u)))
+        for t in range(len(frames)):
+            if first + t > 0:
+                u = u + delta_t * (system.self_term(u) + coupling @ system.sent(u))
+                if noise is not None:
+                    u += noise.level * noise.rng.standard_normal(len(u))
+            frames[t] = u
+        yield frames
+
+
+def trajectory_chunks(
     system: System, rng: np.random.Generator, simulation: Simulation, n_frames: int, noise: Noise | None = None
-) -> Array:
-    """Return `n_frames` frames from another initial state (T, N).
+) -> Iterator[Array]:
+    """Yield `n_frames` frames from another initial state in pieces (., N).
 
     Frames from `start_frame` to 0 are integrated and dropped. The state at frame 0 is rounded to float32 and the rest
     integrated from there, so that a rollout from the saved state is the same trajectory (the system is chaotic).
     """
     u0 = INITIAL_STD * rng.standard_normal(simulation.n_neurons)
-    u0 = integrate(system, u0, -simulation.start_frame, simulation.delta_t, noise)[-1]
-    return integrate(system, u0.astype(np.float32).astype(np.float64), n_frames - 1, simulation.delta_t, noise)
+    for frames in integrate_chunks(system, u0, 1 - simulation.start_frame, simulation.delta_t, noise):
+        u0 = frames[-1]
+    u0 = u0.astype(np.float32).astype(np.float64)
+    yield from integrate_chunks(system, u0, n_frames, simulation.delta_t, noise)
 
 
-def activity(system: System, u: Array, du: Array) -> dict[str, float]:
-    """Return descriptions of the activity `u` (T, N), of its `du` (T, N) and of W; ranks on the uncentred data.
-
-    Source: reference section 3.1.8. Cost: O(T N^2 + N^3).
-    """
-    spectrum = np.linalg.eigvalsh(u.T @ u)[::-1]
-    centred = np.linalg.eigvalsh(np.cov(u.T))[::-1]
-    radius = float(np.abs(np.linalg.eigvals(system.W)).max())
-    gain = float(np.abs(np.linalg.eigvals(system.coupling())).max())
-    return {
-        "spectral_radius": radius,
-        "gain_spectral_radius": gain,
-        "effective_rank_90": rank_of(spectrum, 0.90),
-        "effective_rank_99": rank_of(spectrum, 0.99),
-        "effective_rank_99_centred": rank_of(centred, 0.99),
-        "filling": float(np.count_nonzero(system.W) / (system.W.size - len(system.W))),
-        "n_frames": float(len(u)),
-        "n_neurons": float(u.shape[1]),
-        "u_min": float(u.min()),
-        "u_max": float(u.max()),
-        "u_std": float(u.std()),
-        "du_rms": float(np.sqrt(np.mean(du**2))),
-    }
-
-
-def rank_of(spectrum: Array, part: float) -> float:
-    """Return the smallest k whose first k eigenvalues (decreasing) hold `part` of their sum."""
-    share = np.cumsum(np.clip(spectrum, 0.0, None))
-    if share[-1] <= 0.0:
-        return 0.0
-    return float(np.searchsorted(share / share[-1], part) + 1)
+def trajectory(
+    system: System, rng: np.random.Generator, simulation: Simulation, n_frames: int, noise: Noise | None = None
+) -> Array:
+    """Return the frames of `trajectory_chunks` in one array (T, N)."""
+    return np.concatenate(list(trajectory_chunks(system, rng, simulation, n_frames, noise)))

@@ -1,4 +1,4 @@
-"""How many neurons have their type told by the learned embeddings. Axis letters: N neurons, D embedding."""
+"""How well the learned embeddings tell the types of the neurons. Axis letters: N neurons, D embedding."""
 
 from __future__ import annotations
 
@@ -47,3 +47,19 @@ def kmeans_accuracy(a: Array, types: Types) -> float:
     np.add.at(table, (index, labels), 1)
     rows, columns = linear_sum_assignment(-table)
     return float(table[rows, columns].sum() / len(types))
+
+
+def silhouette(a: Array, types: Types) -> float | None:
+    """Return how well the true types are separate groups of embeddings, -1 to 1 (N, D), (N,); None if not defined.
+
+    The mean over neurons of (b - w) / max(b, w): w is the mean distance to embeddings of the own type, b that to the
+    nearest other type. 1 is a clear separation, 0 none. Not defined where all embeddings coincide, for one type, or
+    when every neuron has a type of its own.
+
+    Source: Rousseeuw 1987, as in scikit-learn. Cost: O(N^2).
+    """
+    from sklearn.metrics import silhouette_score
+
+    if not 1 < len(np.unique(types)) < len(types) or not np.ptp(a, axis=0).any():
+        return None
+    return float(silhouette_score(a, types))

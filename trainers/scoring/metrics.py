@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from trainers.scoring.clusters import kmeans_accuracy, recorded_accuracy
+from trainers.scoring.clusters import kmeans_accuracy, recorded_accuracy, silhouette
 from trainers.scoring.support import precision_recall, threshold
 
 Array = NDArray[np.float64]
@@ -24,25 +24,32 @@ STEP = 10
 """test_R2 looks at every tenth frame."""
 SHORT = 100
 """Frames of the short horizon."""
+SOURCE = "truth/source.json"
+"""Names a recording of one's own, there instead of the arrays of a known system."""
 MODES_MAX = 20
 MODES_PART = 0.99
 
 
 class Truth(NamedTuple):
-    """What only preparation and scoring know."""
+    """What only preparation and scoring know. Of people's own recordings the system is not known: `W` is None then."""
 
-    W: Array
-    types: NDArray[np.int64]
-    params: Array
     grid_u: Array
-    lin_edge: Array
-    lin_phi: Array
     xnorm: float
     heldout_du: Array
     rollout_u: Array
     activity: dict[str, float]
     sample: Array
     """Some frames of the first trajectory (N, .), for the figure."""
+    W: Any = None
+    types: Any = None
+    params: Any = None
+    lin_edge: Any = None
+    lin_phi: Any = None
+
+    @property
+    def known(self) -> bool:
+        """Return whether the system behind the data is known."""
+        return self.W is not None
 
     def coupling(self) -> Array:
         """Return g_i W_ij, what multiplies the sent activity (N, N); g is the third number of a type's row."""
@@ -51,7 +58,12 @@ class Truth(NamedTuple):
     @property
     def n_types(self) -> int:
         """Return how many types the neurons have."""
-        return len(np.unique(self.types))
+        return len(np.unique(self.types)) if self.known else 1
+
+    @property
+    def n_neurons(self) -> int:
+        """Return N."""
+        return int(self.heldout_du.shape[1])
 
 
 def load_truth(data_dir: Path) -> Truth:
@@ -60,13 +72,13 @@ def load_truth(data_dir: Path) -> Truth:
     def array(name: str) -> Any:
         return np.load(data_dir / name, allow_pickle=False)
 
+    names = () if (data_dir / SOURCE).is_file() else ("W", "types", "params", "lin_edge", "lin_phi")
+    system = {name: array(f"truth/{name}.npy") for name in names}
+    if system:
+        system["W"] = system["W"].astype(np.float64)
     return Truth(
-        W=array("truth/W.npy").astype(np.float64),
-        types=array("truth/types.npy"),
-        params=array("truth/params.npy"),
+        **system,
         grid_u=array("inputs/grid_u.npy").astype(np.float64),
-        lin_edge=array("truth/lin_edge.npy"),
-        lin_phi=array("truth/lin_phi.npy"),
         xnorm=float(array("truth/xnorm.npy")),
         heldout_du=array("truth/heldout_du.npy").astype(np.float64),
         rollout_u=array("truth/rollout_u.npy"),
@@ -81,13 +93,14 @@ def score_estimate(estimate: dict[str, Any], truth: Truth) -> Metrics:
     Args:
         estimate: `W` (N, N), `lin_edge` (N, G), `a` (N, D) where there are embeddings, and for the final one
             `heldout_du` (K, N), `rollout_u` (R, F, N).
-        truth: of the same regime.
+        truth: of the same regime; without a known system the metrics that compare with it are left out.
     """
-    found = connectivity(estimate["W"], estimate["lin_edge"], truth)
+    found = connectivity(estimate["W"], estimate["lin_edge"], truth) if truth.known else {}
     if "a" in estimate and truth.n_types > 1:
         a = np.asarray(estimate["a"], dtype=np.float64)
         found["cluster_accuracy"] = recorded_accuracy(a, truth.types)
         found["cluster_accuracy_kmeans"] = kmeans_accuracy(a, truth.types)
+        found["embedding_silhouette"] = silhouette(a, truth.types)
     if "heldout_du" in estimate:
         found["one_step_R2"] = one_step_r2(estimate["heldout_du"], truth.heldout_du)
     if "rollout_u" in estimate:
@@ -104,9 +117,14 @@ def amplitude(curves: Array, grid: Array, x: float) -> Array:
     return (at[:, 1] - at[:, 0]) / 2
 
 
+def learned_couplings(W: Array, lin_edge: Array, truth: Truth) -> Array:
+    """Return learned gauge-free couplings (N, N)."""
+    return np.asarray(W, dtype=np.float64) * amplitude(lin_edge, truth.grid_u, truth.xnorm)
+
+
 def couplings(W: Array, lin_edge: Array, truth: Truth) -> tuple[Array, Array]:
     """Return learned and true gauge-free couplings, each (N, N)."""
-    learned = np.asarray(W, dtype=np.float64) * amplitude(lin_edge, truth.grid_u, truth.xnorm)
+    learned = learned_couplings(W, lin_edge, truth)
     right = truth.coupling() * amplitude(truth.lin_edge, truth.grid_u, truth.xnorm)
     return learned, right
 

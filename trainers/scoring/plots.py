@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from trainers.scoring.metrics import Truth, amplitude, couplings
+from trainers.scoring.metrics import Truth, amplitude, couplings, learned_couplings
 from trainers.scoring.support import threshold
 
 DPI = 120
@@ -105,13 +105,15 @@ def plot_comparison(estimate: dict[str, Any], truth: Truth, scores: dict[str, fl
 
 
 def plot_matrix(estimate: dict[str, Any], truth: Truth, where: str, path: Path) -> None:
-    """Draw true and learned couplings as images on one colour scale."""
-    learned, right = couplings(estimate["W"], estimate["lin_edge"], truth)
-    reach = float(np.quantile(np.abs(right), 0.995)) or 1.0
-    figure = _figure(8.2, 4.1, right=1.0, top=0.6)
-    for axes, matrix, title in zip(
-        figure.subplots(1, 2, sharey=True), (right, learned), ("true", "learned"), strict=True
-    ):
+    """Draw true and learned couplings as images on one colour scale; the learned ones alone where nothing is known."""
+    learned = learned_couplings(estimate["W"], estimate["lin_edge"], truth)
+    panels = {"learned": learned}
+    if truth.known:
+        panels = {"true": couplings(estimate["W"], estimate["lin_edge"], truth)[1], "learned": learned}
+    reach = float(np.quantile(np.abs(next(iter(panels.values()))), 0.995)) or 1.0
+    figure = _figure(8.2 if truth.known else 4.9, 4.1, right=1.0, top=0.6)
+    cells = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, (title, matrix) in zip(cells, panels.items(), strict=True):
         image = axes.imshow(matrix, cmap="RdBu_r", vmin=-reach, vmax=reach, interpolation="nearest")
         axes.set(title=f"{title} coupling", xlabel="source neuron")
         axes.spines[["top", "right"]].set_visible(True)
@@ -127,7 +129,7 @@ def plot_edge_function(estimate: dict[str, Any], truth: Truth, where: str, path:
     Both are shown in the gauge in which they pass through 0 half-way and reach 1 at x = 1.5 std(u).
     """
     figure, axes = _function_axes(truth, f"lin_edge (MLP1), {where}", "what a neuron sends, gauge removed")
-    _curves(axes, truth, _normal(estimate["lin_edge"], truth), _normal(truth.lin_edge, truth))
+    _curves(axes, truth, _normal(estimate["lin_edge"], truth), _normal(truth.lin_edge, truth) if truth.known else None)
     axes.set_ylim(-2.2, 2.2)
     axes.legend(loc="upper left")
     _save(figure, path)
@@ -141,8 +143,9 @@ def plot_self_function(estimate: dict[str, Any], truth: Truth, where: str, path:
     """
     figure, axes = _function_axes(truth, f"lin_phi (MLP0), {where}", "self term, u per unit of time")
     offset = _middle(estimate["lin_edge"], truth) @ np.asarray(estimate["W"]).T
-    _curves(axes, truth, estimate["lin_phi"] + offset[:, None], truth.lin_phi)
-    reach = 1.8 * float(np.abs(truth.lin_phi).max())
+    learned = estimate["lin_phi"] + offset[:, None]
+    _curves(axes, truth, learned, truth.lin_phi)
+    reach = 1.8 * float(np.abs(truth.lin_phi if truth.known else learned).max()) or 1.0
     axes.set_ylim(-reach, reach)
     axes.legend(loc="upper right")
     _save(figure, path)
@@ -161,8 +164,9 @@ def _function_axes(truth: Truth, title: str, label: str) -> tuple[Figure, Any]:
 def _curves(axes: Any, truth: Truth, learned: Any, right: Any) -> None:
     """Draw learned curves of some neurons, coloured by true type, and the true one of each type dashed above them."""
     several = truth.n_types > 1
-    for kind, type_ in enumerate(np.unique(truth.types)):
-        members = np.flatnonzero(truth.types == type_)
+    types = truth.types if truth.known else np.zeros(truth.n_neurons, dtype=int)
+    for kind, type_ in enumerate(np.unique(types)):
+        members = np.flatnonzero(types == type_)
         drawn = members[
             np.linspace(0, len(members) - 1, min(len(members), CURVES_MAX // truth.n_types + 1)).astype(int)
         ]
@@ -170,8 +174,9 @@ def _curves(axes: Any, truth: Truth, learned: Any, right: Any) -> None:
         name = f"learned, type {type_}" if several else "learned"
         for k, row in enumerate(learned[drawn]):
             axes.plot(truth.grid_u, row, color=colour, lw=1.2, alpha=0.35, label=None if k else name)
-        axes.plot(truth.grid_u, right[members[0]], color=TRUE, lw=1.2, ls="--", label=None if kind else "true",
-                  zorder=3)  # fmt: skip
+        if right is not None:
+            axes.plot(truth.grid_u, right[members[0]], color=TRUE, lw=1.2, ls="--", label=None if kind else "true",
+                      zorder=3)  # fmt: skip
 
 
 def _middle(curves: Any, truth: Truth) -> Any:
@@ -198,7 +203,7 @@ def plot_activity(truth: Truth, path: Path) -> None:
     for row, neuron in enumerate(shown):
         below.plot(frames, truth.sample[neuron] / (1.2 * reach) - row, color=TRUE, lw=0.7)
     below.set(xlabel="frame", ylabel=f"{len(shown)} neurons", yticks=[])
-    above.set(ylabel="neuron", title="Simulated activity, first trajectory")
+    above.set(ylabel="neuron", title="Simulated activity, first trajectory" if truth.known else "Recorded activity")
     _save(figure, path)
 
 

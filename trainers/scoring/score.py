@@ -11,13 +11,15 @@ from typing import Any
 
 from trainers.errors import RefusedError
 from trainers.order import Order, read_order
-from trainers.schema import METRICS, MetricSpec
+from trainers.schema import METRICS, NEEDS_TRUTH, MetricSpec
 from trainers.scoring import estimates
 from trainers.scoring.metrics import Truth, factors, load_truth, score_estimate, spectra
 from trainers.yaml_io import write_text
 
 Value = tuple[float | None, str | None]
 """A metric: a finite number, or None with the reason."""
+NO_TRUTH = "no truth: your own data"
+OF_TYPES = ("cluster_accuracy", "cluster_accuracy_kmeans", "embedding_silhouette")
 MEMORY_LIMIT = 2**50
 KEYS_MAX = 200
 
@@ -37,13 +39,19 @@ def score(run_dir: Path, data_dir: Path) -> dict[str, Any]:
     final = estimates.read_estimate(out / "estimate.npz", shapes)
     found: dict[str, float | None] = score_estimate(final, truth)
     found |= {"final_loss": trained["final_loss"], "training_time_min": trained["training_time_s"] / 60}
-    found |= {name: truth.activity[name] for name in ("effective_rank_90", "effective_rank_99", "spectral_radius")}
-    eigenvalues = spectra(final["W"], final["lin_edge"], truth)
-    found["spectral_radius_learned"] = float(abs(eigenvalues[0]).max())
+    described = ("effective_rank_90", "effective_rank_99", "spectral_radius")
+    found |= {name: truth.activity.get(name) for name in described}
+    eigenvalues = spectra(final["W"], final["lin_edge"], truth) if truth.known else None
+    if eigenvalues:
+        found["spectral_radius_learned"] = float(abs(eigenvalues[0]).max())
     rank = _rank(order)
-    if rank:
+    if rank and truth.known:
         found |= factors(final["W"], final["lin_edge"], truth, rank)
-    metrics = {name: _value(name, found.get(name), truth) for name in METRICS[order.system]}
+    absent = frozenset() if truth.known else NEEDS_TRUTH[order.system]
+    metrics = {
+        name: (None, NO_TRUTH) if name in absent else _value(name, found.get(name), truth)
+        for name in METRICS[order.system]
+    }
     measured = time.monotonic()
     log = log_text(order, truth, preflight, trained, metrics)
     write_text(run_dir / "analysis.log", log)
@@ -99,6 +107,7 @@ def _trained(content: dict[str, Any]) -> dict[str, Any]:
         "keys_idle": _texts(texts.get("keys_idle", {})),
         "versions": _texts(texts.get("versions", {})),
         "device": estimates.line_of(content.get("device")),
+        "counts": _counts(content.get("counts")),
         "peak_memory_bytes": memory if type(memory) is int and 0 <= memory < MEMORY_LIMIT else None,
     }
 
@@ -110,12 +119,20 @@ def _float(value: Any) -> float | None:
         return None
 
 
+def _counts(found: Any) -> dict[str, float]:
+    """Return the finite, non-negative numbers of an object by name, whatever else stands in it."""
+    if not isinstance(found, dict):
+        return {}
+    known = {estimates.line_of(k): _float(v) for k, v in list(found.items())[:KEYS_MAX]}
+    return {k: v for k, v in known.items() if v is not None and 0.0 <= v < estimates.COUNT_MAX}
+
+
 def _texts(found: dict[Any, Any]) -> dict[str, str]:
     return {estimates.line_of(k): estimates.line_of(v) for k, v in list(found.items())[:KEYS_MAX]}
 
 
 def _shapes(truth: Truth) -> dict[str, tuple[int | None, ...]]:
-    n, g = len(truth.W), len(truth.grid_u)
+    n, g = truth.n_neurons, len(truth.grid_u)
     return {"W": (n, n), "a": (n, None), "lin_edge": (n, g), "lin_phi": (n, g),
             "heldout_du": truth.heldout_du.shape, "rollout_u": truth.rollout_u.shape}  # fmt: skip
 
@@ -127,8 +144,10 @@ def _rank(order: Order) -> int:
 
 
 def _value(name: str, value: float | None, truth: Truth) -> Value:
-    if name.startswith("cluster_accuracy") and truth.n_types == 1:
+    if name in OF_TYPES and truth.n_types == 1:
         return None, "one neuron type"
+    if value is None and name == "embedding_silhouette":
+        return None, "all embeddings coincide, or as many types as neurons"
     if value is None and name in ("U_R2", "V_R2"):
         return None, "W is not of low rank"
     if value is None:
@@ -163,6 +182,7 @@ def log_text(order: Order, truth: Truth, preflight: dict[str, Any], trained: dic
         "--- training ---",
         line("training_time_min"),
         *(f"{name}: {getattr(t, name)}" for name in ("n_epochs", "data_augmentation_loop", "batch_size")),
+        *_rollout_lines(t, trained["counts"]),
         f"learning_rate_W: {t.learning_rate_W_start}",
         f"learning_rate: {t.learning_rate_start}",
         *(f"{name}: {getattr(t, name)}" for name in ("coeff_W_L1", "coeff_edge_diff")),
@@ -171,9 +191,10 @@ def log_text(order: Order, truth: Truth, preflight: dict[str, Any], trained: dic
         *map(line, ("test_R2", "test_pearson", "test_R2_100", "test_pearson_100", "one_step_R2",
                     "kinograph_R2", "kinograph_SSIM", "kinograph_Wasserstein")),
         "--- connectivity ---",
-        *map(line, ("cluster_accuracy", "cluster_accuracy_kmeans", "connectivity_R2", "connectivity_R2_strict",
-                    "connectivity_slope", "sign_agreement", "support_AUC", "support_precision", "support_recall",
-                    "U_R2", "V_R2", "spectral_radius_learned", "final_loss")),
+        *map(line, ("cluster_accuracy", "cluster_accuracy_kmeans", "embedding_silhouette",
+                    "connectivity_R2", "connectivity_R2_strict", "connectivity_slope", "sign_agreement",
+                    "support_AUC", "support_precision", "support_recall", "U_R2", "V_R2",
+                    "spectral_radius_learned", "final_loss")),
         "--- limits of these data ---",
         *limits("ceiling", "ceiling", "connectivity_R2", "one_step_R2"),
         *limits("ceiling", "ceiling", *rollout, "kinograph_R2"),  # the true W rolled out as the model is
@@ -182,6 +203,18 @@ def log_text(order: Order, truth: Truth, preflight: dict[str, Any], trained: dic
         *limits("standing still", "baselines", "test_R2", "test_R2_100"),
     ]  # fmt: skip
     return "\n".join(lines) + "\n"
+
+
+def _rollout_lines(training: Any, counts: dict[str, float]) -> list[str]:
+    """Return what analysis.log says about the rollouts that were trained on."""
+    names = ["time_step", "recurrent_training"]
+    if not training.neural_ODE_training:
+        return [f"{name}: {getattr(training, name)}" for name in names]
+    evaluations = counts.get("ode_function_evaluations")
+    return [
+        *(f"{name}: {getattr(training, name)}" for name in (*names, "neural_ODE_training", "ode_method")),
+        f"ode_function_evaluations: {'n/a (not counted)' if evaluations is None else f'{evaluations:.1f}'}",
+    ]
 
 
 def shown(spec: MetricSpec, value: Value) -> str:
@@ -197,7 +230,7 @@ def _number(value: Any) -> str:
 
 
 def draw(run_dir: Path, truth: Truth, final: dict[str, Any], shapes: dict[str, tuple[int | None, ...]],
-         scores: dict[str, float | None], eigenvalues: tuple[Any, Any]) -> list[str]:  # fmt: skip
+         scores: dict[str, float | None], eigenvalues: tuple[Any, Any] | None) -> list[str]:  # fmt: skip
     """Write the figures of every moment; return their paths below the run folder."""
     from trainers.scoring import plots
 
@@ -208,7 +241,8 @@ def draw(run_dir: Path, truth: Truth, final: dict[str, Any], shapes: dict[str, t
         tag = f"{estimate['epoch']}_{estimate['step']}"
         where = f"epoch {estimate['epoch']}, step {estimate['step']}"
         now = scores if estimate is final else score_estimate(estimate, truth)
-        plots.plot_comparison(estimate, truth, now, where, folder / "matrix" / f"comparison_{tag}.png")
+        if truth.known:
+            plots.plot_comparison(estimate, truth, now, where, folder / "matrix" / f"comparison_{tag}.png")
         plots.plot_matrix(estimate, truth, where, folder / "matrix" / f"matrix_{tag}.png")
         plots.plot_edge_function(estimate, truth, where, folder / "function" / "MLP1" / f"func_{tag}.png")
         plots.plot_self_function(estimate, truth, where, folder / "function" / "MLP0" / f"func_{tag}.png")
@@ -216,8 +250,9 @@ def draw(run_dir: Path, truth: Truth, final: dict[str, Any], shapes: dict[str, t
             plots.plot_embedding(estimate, truth, now, where, folder / "embedding" / f"embedding_{tag}.png")
     plots.plot_loss(estimates.read_progress(out / "progress.jsonl"), folder / "loss.png")
     plots.plot_activity(truth, folder / "activity.png")
-    plots.plot_eigenvalues(*eigenvalues, folder / "eigenvalues.png")
-    if scores["support_AUC"] is not None:
+    if eigenvalues:
+        plots.plot_eigenvalues(*eigenvalues, folder / "eigenvalues.png")
+    if scores.get("support_AUC") is not None:
         plots.plot_support(final, truth, scores, folder / "support.png")
     plots.plot_kinograph(final["rollout_u"][0], truth.rollout_u[0], scores, folder / "kinograph.png")
     return sorted(str(path.relative_to(run_dir)) for path in folder.rglob("*.png"))
