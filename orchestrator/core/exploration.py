@@ -28,6 +28,8 @@ def is_budget_key(key: str) -> bool:
     return key in BUDGET_KEYS or (section in ("graph_model", "inr") and name.startswith("hidden_dim"))
 
 
+BLOCK_LENGTH = "claude.n_iter_block"
+"""Key that a profile may set too; a regime's own profile may not: all blocks have one length."""
 TARGET = "time_target_min"
 """Field that a profile may set too: what is two hours on a GPU is two minutes on a CPU."""
 
@@ -35,13 +37,13 @@ TARGET = "time_target_min"
 def _only_budget(profiles: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
     for name, overrides in profiles.items():
         for key in overrides:
-            if key == TARGET:
+            if key in (TARGET, BLOCK_LENGTH):
                 raise ValueError(
-                    f"profile {name} of a regime may not set {TARGET}: one target holds for all regimes; set it under "
+                    f"profile {name} of a regime may not set {key}: one value holds for all regimes; set it under "
                     "the exploration's own profiles"
                 )
             if not is_budget_key(key):
-                allowed = ", ".join((*BUDGET_KEYS, "graph_model.hidden_dim*"))
+                allowed = ", ".join((*BUDGET_KEYS, BLOCK_LENGTH, "graph_model.hidden_dim*"))
                 raise ValueError(f"profile {name} may not set {key}; a profile scales the budget only: {allowed}")
     return profiles
 
@@ -246,7 +248,9 @@ class Exploration(Record):
             number = isinstance(target, int | float) and not isinstance(target, bool)
             if not number or not 0 < target < math.inf:
                 raise ValueError(f"profile {name}: {TARGET} is a number of minutes above 0, found {target!r}")
-        _only_budget({name: {k: v for k, v in o.items() if k != TARGET} for name, o in value.items()})
+        _only_budget(
+            {name: {k: v for k, v in o.items() if k not in (TARGET, BLOCK_LENGTH)} for name, o in value.items()}
+        )
         return value
 
     @field_validator("regimes")

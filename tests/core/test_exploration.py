@@ -40,7 +40,7 @@ def test_defaults():
         ),
         (
             {"regimes": [{"name": "a", "profiles": {"full": {"time_target_min": 2}}}]},
-            "one target holds for all regimes",
+            "one value holds for all regimes",
         ),
         ({"limits": {"wall_s": 0}}, "limits.wall_s"),
         ({"replicate_every": -1}, "replicate_every"),
@@ -74,3 +74,11 @@ def test_budget_keys():
     assert is_budget_key("claude.n_epochs")
     assert not is_budget_key("claude.ucb_c")
     assert not is_budget_key("training.hidden_dim")
+
+
+def test_a_profile_sets_the_block_length_and_a_regime_does_not():
+    found = read_exploration(SMALL | {"profiles": {"cpu": {"claude.n_iter_block": 6}}}, "e.yaml")
+    assert found.overrides("cpu") == {"claude.n_iter_block": 6}
+    regime = {"name": "a", "profiles": {"cpu": {"claude.n_iter_block": 6}}}
+    with pytest.raises(InstructionError, match="one value holds for all regimes"):
+        read_exploration(SMALL | {"profiles": {"cpu": {}}, "regimes": [regime]}, "e.yaml")
