@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.core import code_rules, configs
 from orchestrator.core.contract import Contract, KeyRule
-from orchestrator.core.records import Change, Mutation, Proposal, canonical
+from orchestrator.core.records import Change, Config, Mutation, Proposal, canonical
 from orchestrator.core.state import State
 from orchestrator.errors import RefusedError
 
@@ -63,6 +63,8 @@ def check_value(rule: KeyRule, value: Any) -> None:
             raise RefusedError(_out_of_range(rule, value, rule.low))
         if rule.high is not None and not value <= rule.high:
             raise RefusedError(_out_of_range(rule, value, rule.high))
+        if not math.isfinite(value):
+            raise RefusedError(f"{rule.key} = {value} refused: it is no finite number")
 
 
 def _out_of_range(rule: KeyRule, value: Any, nearest: float) -> str:
@@ -83,7 +85,8 @@ def check_change(contract: Contract, change: Change) -> None:
         near = difflib.get_close_matches(change.key, free, n=3, cutoff=0.3) or free
         raise RefusedError(f"{change.key} refused: no such key; nearest: {_listed(near)}")
     if rule.level != "free":
-        why = "is frozen" if rule.level == "frozen" else "changes only between blocks, which nothing does yet"
+        between = "changes only between blocks: at the end of a block (`changes` of the block's end)"
+        why = "is frozen" if rule.level == "frozen" else between
         raise RefusedError(f"{rule.key} refused: it {why} ({rule.source}); free keys: {_listed(free)}")
     check_value(rule, change.new)
     if canonical(change.old) == canonical(change.new):
@@ -115,7 +118,20 @@ def check(state: State, proposal: Proposal, earlier: tuple[Proposal, ...] = ()) 
         config = state.config_of(proposal)
     except (ValueError, KeyError) as error:
         raise RefusedError(f"iteration {proposal.iteration} refused: {error}") from error
+    _check_exclusive(contract, mutation, config)
     _check_new(state, proposal, configs.idea_sha(config), earlier)
+
+
+def _check_exclusive(contract: Contract, mutation: Mutation, config: Config) -> None:
+    """Raise RefusedError when a change makes a second key of an exclusive group true."""
+    true = contract.clash(config)
+    changed = [c.key for c in mutation.changes if c.key in true]
+    if changed:
+        others = _listed([key for key in true if key != changed[0]])
+        raise RefusedError(
+            f"{changed[0]} = True refused: at most one of {_listed(list(true))} may be true, and {others} is; "
+            f"set {others} to False first"
+        )
 
 
 def _check_recombined(state: State, mutation: Mutation) -> None:

@@ -144,6 +144,35 @@ def agreement(work: Work) -> None:
             )
 
 
+def exclusive(work: Work, keys: list[KeyRule]) -> None:
+    """Note groups of which at most one key may be true, and two are at the start, or which change at two levels."""
+    by_key = {k.key: k for k in keys}
+    for group in work.schema.exclusive:
+        names = " and ".join(group)
+        true = [k for k in group if k in by_key and by_key[k].start is True]
+        if len(true) > 1:
+            where = work.config.where(next((k for k in true if k in work.config.lines), true[0]))
+            work.problem(
+                where, f"{' and '.join(true)} are true; at most one of {names} may be: set the others to False"
+            )
+        levels = {by_key[k].level: by_key[k] for k in group if k in by_key and by_key[k].level != "frozen"}
+        if len(levels) > 1:
+            free, block = levels["free"], levels["block"]
+            work.problem(
+                free.source,
+                f"{free.key} is free and {block.key} changes between blocks only ({block.source}), and at most one of "
+                f"{names} may be true: give both one level (settle: {{{free.key}: {{level: block}}}})",
+            )
+
+
+def comparison_heading(work: Work, compare: str | None) -> str:
+    """Return the heading of the table of blocks in the instruction's memory skeleton; "" when it has none."""
+    headings = [h.text.lstrip("#").strip() for h in work.draft.memory_headings]
+    found = [h for h in headings if h.lower().endswith("comparison table")]
+    words = (compare or "").partition(".")[2].replace("_", " ")
+    return next((h for h in found if words and h.lower().startswith(words)), next(iter(found), ""))
+
+
 def focus(work: Work) -> tuple[str, ...]:
     """Return the focus of block 1, 2, ..."""
     return tuple(p.text for p in sorted(work.draft.plan, key=lambda p: p.block))
