@@ -56,6 +56,8 @@ def check_value(rule: KeyRule, value: Any) -> None:
     bad_type = not isinstance(value, kinds[rule.type]) or (isinstance(value, bool) and rule.type != "bool")
     if bad_type:
         raise RefusedError(f"{rule.key} = {value!r} refused: it is of type {rule.type}; now {rule.start!r}")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise RefusedError(f"{rule.key} refused: a whole number of {value.bit_length()} bits; at most 63 are read back")
     if rule.allowed and value not in rule.allowed:
         raise RefusedError(f"{rule.key} = {number(value)} refused: allowed values are {_listed(rule.allowed)}")
     if rule.type in ("int", "float"):
