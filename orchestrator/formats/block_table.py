@@ -74,13 +74,18 @@ def _optimal(state: State) -> list[KeyRule]:
 
 
 def _rank(state: State, block: int, best: Node | None, metric: str) -> str:
-    """Return a figure of the data: of the block's best node, else of any of its runs, else of the draw's preflight."""
+    """Return a figure of the data: of the block's best node, else of a run on the same draw, else of the preflight."""
     found = summarise(state, best, metric).mean if best is not None else None
+    name, draw = state.regime_name(block), state.draw(block)
     if found is None:
-        runs = (it.metric(metric).value for it in state.done if it.block == block)
-        found = next((value for value in runs if value is not None), None)
+        same = [
+            it
+            for it in state.done
+            if state.regime_name(it.block) == name and draw in (it.proposal.simulation_seed, None)
+        ]
+        values = (it.metric(metric).value for it in sorted(same, key=lambda it: it.block != block))
+        found = next((value for value in values if value is not None), None)
     if found is None:
-        name, draw = state.regime_name(block), state.draw(block)
         ready = (r for r in state.regimes if r.regime_name == name and r.simulation_seed in (draw, None))
         measured = ((r.preflight.get("activity") or {}).get(metric) for r in ready)
         found = next((v for v in measured if isinstance(v, int | float) and not isinstance(v, bool)), None)
