@@ -124,8 +124,9 @@ def _checked(work: Work, rule: KeyRule, known: KeySchema) -> KeyRule:
     return rule
 
 
-def agreement(work: Work) -> None:
-    """Note starting values that differ between instruction and config.yaml, each with both lines."""
+def agreement(work: Work, keys: list[KeyRule]) -> None:
+    """Note starting values that differ between instruction and config.yaml, or that exclude each other, with lines."""
+    _exclusive(work, keys)
     stated = [(k.key, k.default, k.line) for k in work.draft.keys if k.has_default]
     stated += [(s.name, s.value, s.line) for s in work.draft.starts]
     stated += [(f"claude.{c.name}", c.value, c.line) for c in work.draft.claude if c.value is not None]
@@ -144,7 +145,7 @@ def agreement(work: Work) -> None:
             )
 
 
-def exclusive(work: Work, keys: list[KeyRule]) -> None:
+def _exclusive(work: Work, keys: list[KeyRule]) -> None:
     """Note groups of which at most one key may be true, and two are at the start, or which change at two levels."""
     by_key = {k.key: k for k in keys}
     for group in work.schema.exclusive:
@@ -163,14 +164,6 @@ def exclusive(work: Work, keys: list[KeyRule]) -> None:
                 f"{free.key} is free and {block.key} changes between blocks only ({block.source}), and at most one of "
                 f"{names} may be true: give both one level (settle: {{{free.key}: {{level: block}}}})",
             )
-
-
-def comparison_heading(work: Work, compare: str | None) -> str:
-    """Return the heading of the table of blocks in the instruction's memory skeleton; "" when it has none."""
-    headings = [h.text.lstrip("#").strip() for h in work.draft.memory_headings]
-    found = [h for h in headings if h.lower().endswith("comparison table")]
-    words = (compare or "").partition(".")[2].replace("_", " ")
-    return next((h for h in found if words and h.lower().startswith(words)), next(iter(found), ""))
 
 
 def focus(work: Work) -> tuple[str, ...]:

@@ -50,6 +50,16 @@ def regimes(work: Work, base: Config, keys: list[KeyRule]) -> tuple[RegimeRule, 
     return tuple(found)
 
 
+def comparison(work: Work, found: tuple[RegimeRule, ...], keys: list[KeyRule]) -> dict[str, Any]:
+    """Return what is compared, and the heading of the table of blocks in the instruction's memory skeleton."""
+    key = compare(work, found, keys)
+    headings = [h.text.lstrip("#").strip() for h in work.draft.memory_headings]
+    named = [h for h in headings if h.lower().endswith("comparison table")]
+    words = (key or "").partition(".")[2].replace("_", " ")
+    heading = next((h for h in named if words and h.lower().startswith(words)), next(iter(named), ""))
+    return {"compare": key, "comparison_heading": heading}
+
+
 def compare(work: Work, found: tuple[RegimeRule, ...], keys: list[KeyRule]) -> str | None:
     """Return the key in which regimes are compared, or over whose values blocks run, by its full name."""
     asked = work.spec.compare

@@ -41,10 +41,11 @@ class Script(DemoScript):
 
 
 def explored(tmp_path):
-    home = rollouts.make(tmp_path, instruction=INSTRUCTION, exploration=claude.EXPLORATION + "compare: time_step\n")
+    exploration = claude.EXPLORATION + "compare: time_step\n"
+    home = rollouts.make(tmp_path, length=2, instruction=INSTRUCTION, exploration=exploration)
     script = Script(claude.CHANGES, {2: ("time_step", 4)}, "learning_rate_W_start")
     with claude.server(script) as server:
-        done = toy.run(home, "explore", "toy", "--iterations", "7", **claude.environment(server))
+        done = toy.run(home, "explore", "toy", "--iterations", "5", **claude.environment(server))
     assert done.returncode == 0, done.stdout + done.stderr
     paths = paths_of(home, "toy", None)
     return home, paths, fold(sealed_contract(paths), journal.read(paths.journal))

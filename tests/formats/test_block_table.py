@@ -94,7 +94,7 @@ def test_the_log_says_which_values_the_next_block_has_and_why():
     info = memory.render(made.state).partition("### Block Info")[2].partition("### Hypothesis")[0]
     assert "time_step: 4\nrecurrent_training: False\nneural_ODE_training: True\nFocus: " in info
     row = block_table.render(made.state)[-2]
-    assert row.startswith("| 4 | 4 (recurrent_training=False, neural_ODE_training=True) | - | - |")
+    assert row.startswith("| 4 | 4 (recurrent_training=False, neural_ODE_training=True) | 12 | - |")
     assert lines.block_label(made.state, 2) == "block 2: time_step=4"
 
 
