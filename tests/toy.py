@@ -163,7 +163,8 @@ limits:
 """
 
 
-def make_home(folder, *options, preflight=None, config=CONFIG, instruction=INSTRUCTION, exploration=EXPLORATION):
+def make_home(folder, *options, preflight=None, config=CONFIG, instruction=INSTRUCTION, exploration=EXPLORATION,
+              schema=SCHEMA):  # fmt: skip
     """Write the toy home; `options` go to the toy child (faults, epochs)."""
     home = folder / "home"
     for name in ("models", "trainers", "trainers/prepare", "trainers/scoring", "explorations/toy", "instructions"):
@@ -171,7 +172,7 @@ def make_home(folder, *options, preflight=None, config=CONFIG, instruction=INSTR
         (home / name / "__init__.py").write_text("")
     shutil.copy(Path(__file__).with_name("toy_child.py"), home / "trainers" / "toy_child.py")
     (home / "trainers" / "__main__.py").write_text(MAIN)
-    (home / "trainers" / "schema.json").write_text(json.dumps(SCHEMA))
+    (home / "trainers" / "schema.json").write_text(json.dumps(schema))
     (home / "trainers" / "preflight.json").write_text(json.dumps(PREFLIGHT | (preflight or {})))
     (home / "trainers" / "options.json").write_text(json.dumps(list(options)))
     (home / "explorations" / "toy" / "config.yaml").write_text(config)

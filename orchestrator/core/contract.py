@@ -138,6 +138,8 @@ class UserInstruction(Record):
     """Declared regimes that it asks for."""
     undeclared: tuple[str, ...] = ()
     """Values it asks for that no declared regime and no key's range holds, e.g. `n_neurons=400`."""
+    between: dict[str, tuple[Any, ...]] = Field(default_factory=dict)
+    """`section.name` -> values that it asks of keys which change between blocks only."""
     source: str = ""
 
 
@@ -210,7 +212,10 @@ class Contract(Record):
     regimes: tuple[RegimeRule, ...] = ()
     """In the order in which blocks take them; empty is the one system of `start`."""
     compare: str | None = None
-    """Key in which regimes are compared: memory.md has a table for each group that differs in it alone."""
+    """Key in which regimes are compared: memory.md has a table for each group that differs in it alone. Of level
+    `block`: blocks run over its allowed values, and memory.md has one table of them."""
+    comparison_heading: str = ""
+    """Of that table, as the instruction's memory skeleton has it; "" when it has none."""
     strategies: tuple[StrategyRule, ...] = ()
     """Rows of the strategy table, in its order; boundaries may add to them (`State.strategies`)."""
     diagnosis: tuple[DiagnosisRule, ...] = ()
@@ -243,6 +248,15 @@ class Contract(Record):
         """Return the changes that count towards `max_changes`: those of keys that are not exempt."""
         exempt = {k.key for k in self.keys if k.exempt}
         return tuple(c for c in changes if c.key not in exempt)
+
+    def clash(self, config: Config) -> tuple[str, ...]:
+        """Return the true keys of the first exclusive group of which a config has more than one, () where none is."""
+        for group in self.exclusive:
+            sections = ((key, *key.split(".", 1)) for key in group)
+            true = tuple(key for key, section, name in sections if config.get(section, {}).get(name) is True)
+            if len(true) > 1:
+                return true
+        return ()
 
     @property
     def sha(self) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 
 from orchestrator.core import code_rules, configs, pace
 from orchestrator.core.contract import Contract, KeyRule
-from orchestrator.core.records import Change, Mutation, Proposal, canonical
+from orchestrator.core.records import Change, Config, Mutation, Proposal, canonical
 from orchestrator.core.state import State
 from orchestrator.errors import RefusedError
 
@@ -56,6 +56,8 @@ def check_value(rule: KeyRule, value: Any) -> None:
     bad_type = not isinstance(value, kinds[rule.type]) or (isinstance(value, bool) and rule.type != "bool")
     if bad_type:
         raise RefusedError(f"{rule.key} = {value!r} refused: it is of type {rule.type}; now {rule.start!r}")
+    if isinstance(value, int) and abs(value) >= 2**63:
+        raise RefusedError(f"{rule.key} refused: a whole number of {value.bit_length()} bits; at most 63 are read back")
     if rule.allowed and value not in rule.allowed:
         raise RefusedError(f"{rule.key} = {number(value)} refused: allowed values are {_listed(rule.allowed)}")
     if rule.type in ("int", "float"):
@@ -63,6 +65,8 @@ def check_value(rule: KeyRule, value: Any) -> None:
             raise RefusedError(_out_of_range(rule, value, rule.low))
         if rule.high is not None and not value <= rule.high:
             raise RefusedError(_out_of_range(rule, value, rule.high))
+        if not math.isfinite(value):
+            raise RefusedError(f"{rule.key} = {value} refused: it is no finite number")
 
 
 def _out_of_range(rule: KeyRule, value: Any, nearest: float) -> str:
@@ -83,7 +87,8 @@ def check_change(contract: Contract, change: Change) -> None:
         near = difflib.get_close_matches(change.key, free, n=3, cutoff=0.3) or free
         raise RefusedError(f"{change.key} refused: no such key; nearest: {_listed(near)}")
     if rule.level != "free":
-        why = "is frozen" if rule.level == "frozen" else "changes only between blocks, which nothing does yet"
+        between = "changes only between blocks: at the end of a block (`changes` of the block's end)"
+        why = "is frozen" if rule.level == "frozen" else between
         raise RefusedError(f"{rule.key} refused: it {why} ({rule.source}); free keys: {_listed(free)}")
     check_value(rule, change.new)
     if canonical(change.old) == canonical(change.new):
@@ -116,6 +121,7 @@ def check(state: State, proposal: Proposal, earlier: tuple[Proposal, ...] = ()) 
         config = state.config_of(proposal)
     except (ValueError, KeyError) as error:
         raise RefusedError(f"iteration {proposal.iteration} refused: {error}") from error
+    _check_exclusive(contract, mutation, config)
     _check_new(state, proposal, configs.idea_sha(config), earlier)
 
 
@@ -130,6 +136,18 @@ def _check_budget_alone(state: State, proposal: Proposal) -> None:
         raise RefusedError(
             f"{changes[0].key} alone refused: {why}, so it would buy training time, not insight; change one other key "
             "(this one may change beside it), or ask for a replicate"
+        )
+
+
+def _check_exclusive(contract: Contract, mutation: Mutation, config: Config) -> None:
+    """Raise RefusedError when a change makes a second key of an exclusive group true."""
+    true = contract.clash(config)
+    changed = [c.key for c in mutation.changes if c.key in true]
+    if changed:
+        others = _listed([key for key in true if key != changed[0]])
+        raise RefusedError(
+            f"{changed[0]} = True refused: at most one of {_listed(list(true))} may be true, and {others} is; "
+            f"set {others} to False first"
         )
 
 

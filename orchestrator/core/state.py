@@ -10,6 +10,7 @@ import copy
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from orchestrator.core import configs, strategy_rows
 from orchestrator.core.contract import Contract, RegimeRule, StrategyRule
@@ -333,12 +334,29 @@ class State:
         return configs.with_values(config, seeds)
 
     def base_config(self, base: int | None, block: int) -> Config:
-        """Return the config that a proposal of `block` starts from: a node's, or the start's, in the block's regime."""
+        """Return the config that a proposal of `block` starts from: a node's, or the start's, as the block has it.
+
+        It has the values of the block's regime, and those that block ends have set since the base's own block.
+        """
         if self.opened is None:
             raise ValueError("a proposal before `opened`")
         config = self.nodes[base].config if base is not None else self.opened.start
         regime = self.regime_of(block)
-        return configs.with_values(config, regime.values) if regime else config
+        values = (regime.values if regime else {}) | self.set_since(
+            1 if base is None else self.nodes[base].block, block
+        )
+        return configs.with_values(config, values) if values else config
+
+    def set_since(self, since: int, block: int) -> dict[str, Any]:
+        """Return the last value of each key that the ends of the blocks `since` to `block` - 1 have set."""
+        ends = (self.boundaries[b] for b in range(since, block) if b in self.boundaries)
+        return {change.key: change.new for end in ends for change in end.changes}
+
+    def value_in(self, block: int, key: str) -> Any:
+        """Return the value that a key begins a block with; one that changes between blocks only keeps it throughout."""
+        first = self.iterations.get(self.first_of(block))
+        config = self.nodes[first.node].config if first is not None else self.base_config(None, block)
+        return configs.get(config, key)
 
     # Blocks, rules and regimes
 

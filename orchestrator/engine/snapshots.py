@@ -52,6 +52,9 @@ def _write(paths: Paths, block: int, then: State) -> None:
         "best_node": best.id if best else None,
         "next_regime": then.boundaries[block].regime,
     }
+    changes = {change.key: change.new for change in then.boundaries[block].changes}
+    if changes:
+        record["next_values"] = changes
     atomic.write_text(folder / "block.json", json.dumps(record, indent=1) + "\n")
 
 

@@ -1,8 +1,11 @@
-"""Render the end of a block: its summary in analysis.md, and the comparison of regimes in memory.md."""
+"""Render the end of a block: its summary in analysis.md, and the comparison of regimes in memory.md.
+
+The table of blocks that run over the values of a key is `formats.block_table`'s.
+"""
 
 from __future__ import annotations
 
-from orchestrator.core import configs, edits, tree
+from orchestrator.core import block_keys, configs, edits, tree
 from orchestrator.core.mutation import number
 from orchestrator.core.records import Boundary, Config
 from orchestrator.core.state import State
@@ -18,7 +21,8 @@ def render(state: State, block: int) -> str:
     regime = state.regime_name(block)
     draw = state.draw(block)
     lines += [f"Regime: {regime or 'the one of config.yaml'}, simulation seed {draw}", *said.summary]
-    lines += [facts(state, block), _used(state, block), "", *_rules(state, block, said), "", *_next(state, said)]
+    lines += [facts(state, block), _used(state, block), "", *_rules(state, block, said), ""]
+    lines += [*config_edited(state, said), *_next(state, said)]
     return "\n".join(lines) + "\n"
 
 
@@ -60,6 +64,15 @@ def _rules(state: State, block: int, said: Boundary) -> list[str]:
     lines += [f"- {edit.op} {edit.strategy}: {edit.reason}" for edit in said.rules]
     diff = block_diff(state, block)
     return [*lines, "", "```diff", *diff.splitlines(), "```"] if diff else lines
+
+
+def config_edited(state: State, said: Boundary) -> list[str]:
+    """Return the line that says which keys change for the next block, and why; nothing when none does."""
+    if not said.changes:
+        return []
+    values = block_keys.told(state.contract, {change.key: change.new for change in said.changes})
+    reason = " ".join("".join(c if c.isprintable() else " " for c in said.changes_reason).split())
+    return [f"CONFIG EDITED: Block {said.block + 1} {values} (reason: {reason})"]
 
 
 def _next(state: State, said: Boundary) -> list[str]:

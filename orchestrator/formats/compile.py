@@ -62,7 +62,7 @@ def compile_all(name: str, draft: InstructionDraft, schema: SystemSchema, spec: 
     base = systems.base_config(work)
     start = systems.start_config(work, base)
     keys = wishes.honoured(work, key_rules.keys(work, start))
-    key_rules.agreement(work)
+    key_rules.agreement(work, keys)
     regimes = systems.regimes(work, base, keys)
     fields: dict[str, Any] = {
         "keys": tuple(keys),
@@ -79,13 +79,13 @@ def compile_all(name: str, draft: InstructionDraft, schema: SystemSchema, spec: 
         "block_focus": key_rules.focus(work),
         "max_changes": draft.max_changes[0] if draft.max_changes else 1,
         "regimes": regimes,
-        "compare": systems.compare(work, regimes),
-        "user_instructions": wishes.user_instructions(work, start, regimes),
+        "user_instructions": wishes.user_instructions(work, start, regimes, keys),
         "strategies": practice.strategies(work),
         "scopes": practice.scopes(work) or code_permission.default_scopes(work),
         "figures": practice.figures(work),
     }
-    fields |= code_permission.settings(work, patches) | {"time_target_min": key_rules.time_target(work, keys)}
+    fields |= code_permission.settings(work, patches) | systems.comparison(work, regimes, keys)
+    fields["time_target_min"] = key_rules.time_target(work, keys)
     problems = tuple(dict.fromkeys(work.problems))
     if any(p.stops for p in problems):
         return Compiled(None, problems)

@@ -187,8 +187,9 @@ def _checked(work: Work, rule: KeyRule, known: KeySchema) -> KeyRule:
     return rule
 
 
-def agreement(work: Work) -> None:
-    """Note starting values that differ between instruction and config.yaml, each with both lines."""
+def agreement(work: Work, keys: list[KeyRule]) -> None:
+    """Note starting values that differ between instruction and config.yaml, or that exclude each other, with lines."""
+    _exclusive(work, keys)
     stated = [(k.key, k.default, k.line) for k in work.draft.keys if k.has_default]
     stated += [(s.name, s.value, s.line) for s in work.draft.starts]
     stated += [(f"claude.{c.name}", c.value, c.line) for c in work.draft.claude if c.value is not None]
@@ -204,6 +205,27 @@ def agreement(work: Work) -> None:
             work.problem(
                 work.draft.where(line),
                 f"{known.key} starts at {value!r} here and at {found!r} in {where}; make them equal",
+            )
+
+
+def _exclusive(work: Work, keys: list[KeyRule]) -> None:
+    """Note groups of which at most one key may be true, and two are at the start, or which change at two levels."""
+    by_key = {k.key: k for k in keys}
+    for group in work.schema.exclusive:
+        names = " and ".join(group)
+        true = [k for k in group if k in by_key and by_key[k].start is True]
+        if len(true) > 1:
+            where = work.config.where(next((k for k in true if k in work.config.lines), true[0]))
+            work.problem(
+                where, f"{' and '.join(true)} are true; at most one of {names} may be: set the others to False"
+            )
+        levels = {by_key[k].level: by_key[k] for k in group if k in by_key and by_key[k].level != "frozen"}
+        if len(levels) > 1:
+            free, block = levels["free"], levels["block"]
+            work.problem(
+                free.source,
+                f"{free.key} is free and {block.key} changes between blocks only ({block.source}), and at most one of "
+                f"{names} may be true: give both one level (settle: {{{free.key}: {{level: block}}}})",
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from orchestrator.core import pace
+from orchestrator.core import block_keys, pace
 from orchestrator.core.contract import Condition, Contract, KeyRule
 from orchestrator.core.exploration import Exploration
 from orchestrator.core.mutation import number
@@ -14,6 +14,8 @@ from orchestrator.formats.compile import NO_PATCHES, compile_all
 from orchestrator.formats.contradictions import contradictions
 from orchestrator.formats.draft import DraftDiagnosis, DraftKey, InstructionDraft, Problem, SpreadRow
 from orchestrator.formats.yaml_edit import Document
+
+_BETWEEN = "changed at a block's end only"
 
 
 class LintReport(Record):
@@ -64,8 +66,14 @@ def _from_contract(contract: Contract) -> Iterator[str]:
     for level in ("free", "block"):
         rules = [k for k in contract.keys if k.level == level]
         if rules or level == "free":
-            yield f"{level.capitalize()} keys ({len(rules)})"
+            yield f"Free keys ({len(rules)})" if level == "free" else f"Block-level keys ({len(rules)}), {_BETWEEN}"
             yield from (f"  {_rule(k)}" for k in rules)
+    changing = {k.key for k in contract.keys if k.level != "frozen"}
+    yield from (f"At most one is true: {', '.join(group)}" for group in contract.exclusive if changing & set(group))
+    over = block_keys.compared(contract)
+    if over is not None:
+        values = ", ".join(number(v) for v in block_keys.allowed(over)) or "no list of values"
+        yield f"Blocks run over {over.key}: {values}; memory.md: {contract.comparison_heading or 'a table of its own'}"
     frozen = [k for k in contract.keys if k.level == "frozen"]
     yield f"Frozen keys ({len(frozen)})"
     yield from (f"  {k.key} = {number(k.start)}  [{k.source}]" for k in frozen)
@@ -142,7 +150,7 @@ def _switch(contract: Contract) -> str:
 def _systems(contract: Contract) -> Iterator[str]:
     """Regimes, and how each user instruction is honoured."""
     if contract.regimes:
-        compared = f", compared in {contract.compare}" if contract.compare else ""
+        compared = f", compared in {contract.compare}" if contract.compare and not block_keys.compared(contract) else ""
         yield f"Regimes ({len(contract.regimes)}){compared}"
     for regime in contract.regimes:
         yield f"  {regime.name}: {', '.join(f'{k} = {number(v)}' for k, v in regime.values.items())}"
@@ -150,8 +158,10 @@ def _systems(contract: Contract) -> Iterator[str]:
         yield f"User instructions ({len(contract.user_instructions)})"
     for item in contract.user_instructions:
         freed = [k.key for k in contract.keys if k.source == item.source]
+        between = [f"{k}={number(v)}" for k, values in item.between.items() for v in values]
         done = [f"{title} {', '.join(found)}" for title, found in (
-            ("regimes", item.regimes), ("changes the rule of", freed), ("NOT DECLARED", item.undeclared)
+            ("regimes", item.regimes), ("a block with", between), ("changes the rule of", freed),
+            ("NOT DECLARED", item.undeclared),
         ) if found]  # fmt: skip
         yield f"  {item.text}  [{item.source}]"
         yield f"    -> {'; '.join(done) or 'prose for the scientist'}"
@@ -162,7 +172,9 @@ def _conditions(found: tuple[Condition, ...]) -> str:
 
 
 def _rule(rule: KeyRule) -> str:
-    if rule.allowed:
+    if rule.type == "bool":
+        bounds = "True or False"
+    elif rule.allowed:
         bounds = f"one of {', '.join(number(v) for v in rule.allowed)}"
     else:
         low, high = ("any" if v is None else number(v) for v in (rule.low, rule.high))

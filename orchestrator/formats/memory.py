@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.core import code_rules, configs, strategy, tree
+from orchestrator.core import block_keys, code_rules, configs, strategy, tree
 from orchestrator.core.classify import verdict
 from orchestrator.core.mutation import number
 from orchestrator.core.state import Node, State
 from orchestrator.core.stats import noise, summarise
 from orchestrator.core.strategy_kinds import EDITS
-from orchestrator.formats import code_edits, entry, pacing
+from orchestrator.formats import block_table, code_edits, entry, pacing
 from orchestrator.formats.analysis import notes
 from orchestrator.formats.block import comparison, facts
 
@@ -108,6 +108,7 @@ def _knowledge(state: State) -> list[str]:
         _row(["---"] * len(head)),
         *rows,
         "",
+        *block_table.render(state),
         *_edits(state),
         "### Established Principles",
         "",
@@ -212,6 +213,7 @@ def _current(state: State, block: int) -> list[str]:
         "### Block Info",
         "",
         *([regime] if contract.regimes else []),
+        *_settings(state, block),
         f"Focus: {said.focus if said else planned or 'all free keys'}",
         f"Iterations: {len(its) - extra}/{state.n_iter_block}{more}",
         *([f"This block starts from node {carried}."] if carried is not None else []),
@@ -226,6 +228,12 @@ def _current(state: State, block: int) -> list[str]:
         "### Iterations This Block",
         "",
     ]
+
+
+def _settings(state: State, block: int) -> list[str]:
+    """Return a line for each key of a block that changes between blocks only, and did, or that blocks run over."""
+    values = block_keys.settings(state, block)
+    return [f"{block_keys.name_of(state.contract, key)}: {number(value)}" for key, value in values.items()]
 
 
 def _triggers(state: State) -> list[str]:

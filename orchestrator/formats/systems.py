@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from orchestrator.core import configs
+from orchestrator.core import block_keys, configs
 from orchestrator.core.contract import KeyRule, RegimeRule
 from orchestrator.core.exploration import Regime
 from orchestrator.core.records import Config, canonical
@@ -69,8 +69,18 @@ def _unscaled(work: Work, sets: list[str], keys: list[KeyRule]) -> list[str]:
     return [k for k in sets if k not in (rule.key, f"claude.{name}")]
 
 
-def compare(work: Work, found: tuple[RegimeRule, ...]) -> str | None:
-    """Return the key in which regimes are compared, by its full name."""
+def comparison(work: Work, found: tuple[RegimeRule, ...], keys: list[KeyRule]) -> dict[str, Any]:
+    """Return what is compared, and the heading of the table of blocks in the instruction's memory skeleton."""
+    key = compare(work, found, keys)
+    headings = [h.text.lstrip("#").strip() for h in work.draft.memory_headings]
+    named = [h for h in headings if h.lower().endswith("comparison table")]
+    words = (key or "").partition(".")[2].replace("_", " ")
+    heading = next((h for h in named if words and h.lower().startswith(words)), next(iter(named), ""))
+    return {"compare": key, "comparison_heading": heading}
+
+
+def compare(work: Work, found: tuple[RegimeRule, ...], keys: list[KeyRule]) -> str | None:
+    """Return the key in which regimes are compared, or over whose values blocks run, by its full name."""
     asked = work.spec.compare
     if asked is None:
         return None
@@ -78,8 +88,17 @@ def compare(work: Work, found: tuple[RegimeRule, ...]) -> str | None:
     if known is None:
         work.problem("exploration.yaml", f"compare: {asked}: no such key{work.near(asked)}")
         return None
+    rule = next((k for k in keys if k.key == known.key), None)
+    if rule is not None and rule.level == "block":
+        if len(block_keys.allowed(rule)) < 2:
+            text = f"compare: {known.key} has no list of values ({rule.source}), so only the scientist may change it; "
+            hint = f"give it one: settle: {{{known.key}: {{allowed: [...]}}}}"
+            work.problem("exploration.yaml", text + hint, stops=False)
+        return known.key
     if len({canonical(r.values.get(known.key)) for r in found}) < 2:
         text = f"compare: {known.key} has one value in all regimes, so nothing is compared; give it another in a regime"
+        if known.section != "simulation":
+            text += ", or say in the instruction that it changes between blocks only"
         work.problem("exploration.yaml", text, stops=False)
     return known.key
 
@@ -125,9 +144,11 @@ def _check(work: Work, found: list[RegimeRule], keys: list[KeyRule]) -> None:
             work.problem(f"exploration.yaml: regimes.{rule.name}", f"regime {same} {text}")
     sets = {k for rule in found for k in rule.values}
     for key in keys:
-        if key.level == "free" and key.key in sets:
+        if key.level != "frozen" and key.key in sets:
+            level = "free" if key.level == "free" else "changed between blocks"
             work.problem(
-                "exploration.yaml: regimes", f"{key.key} is set by a regime and free in {key.source}; it is one of both"
+                "exploration.yaml: regimes",
+                f"{key.key} is set by a regime and {level} in {key.source}; it is one of both",
             )
 
 

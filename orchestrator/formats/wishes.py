@@ -1,7 +1,8 @@
 """User instructions: which regimes they ask for, and which keys they free. They win over frozen rules.
 
 An item asks by naming a key: `n_neurons = 200`, `lr_W=5E-3`, `coeff_W_L1: 1E-6 to 1E-2`, `hidden_dim = 32, 64`. A key
-of `simulation` asks for a regime, another key becomes free with that value or range added. The rest is prose.
+of `simulation` asks for a regime, a key that changes between blocks only for a block with that value; another key
+becomes free with that value or range added. The rest is prose.
 """
 
 from __future__ import annotations
@@ -190,11 +191,21 @@ def _freed(work: Work, rule: KeyRule, ask: Ask, where: str) -> KeyRule:
     return rule if new == rule else new.model_copy(update={"source": where})
 
 
-def user_instructions(work: Work, start: Config, found: tuple[RegimeRule, ...]) -> tuple[UserInstruction, ...]:
-    """Return each item with the declared regimes that it asks for, and the values that nothing declares."""
+def user_instructions(
+    work: Work, start: Config, found: tuple[RegimeRule, ...], keys: list[KeyRule]
+) -> tuple[UserInstruction, ...]:
+    """Return each item with what it asks for: declared regimes, values of block-level keys, what nothing declares."""
     items = work.draft.user_instructions
     named = [a for i in items for a in asked(work, plain(i.text)) if _of_simulation(a)]
-    return tuple(_instruction(work, item, start, found, named) for item in items)
+    made = (_instruction(work, item, start, found, named) for item in items)
+    return tuple(item.model_copy(update={"between": _between(work, plain(item.text), keys)}) for item in made)
+
+
+def _between(work: Work, text: str, keys: list[KeyRule]) -> dict[str, tuple[Any, ...]]:
+    """Return the values that an item asks of keys which change between blocks only."""
+    block = {k.key for k in keys if k.level == "block"}
+    asks = [] if _NOT.search(text) else asked(work, text)
+    return {a.known.key: a.values for a in asks if a.known is not None and a.known.key in block and a.values}
 
 
 def _instruction(

@@ -1,4 +1,6 @@
-"""The end of a block: a summary from records, the seed's compulsory rule edit, and the next block's focus.
+"""The end of a block: a summary from records, the seed's compulsory rule edit, and what the next block is for.
+
+Which values the keys take that change between blocks is `scientist.block_values`' rule.
 
 The self-check of the seed documents, each with the row that answers it:
 
@@ -20,16 +22,17 @@ import math
 import re
 from collections.abc import Iterator
 
-from orchestrator.core import strategy, tree
+from orchestrator.core import block_keys, strategy, tree
 from orchestrator.core.contract import StrategyRule
 from orchestrator.core.mutation import number
-from orchestrator.core.records import Boundary, RuleEdit
+from orchestrator.core.records import Boundary, Change, RuleEdit
 from orchestrator.core.scene import LEAST, Scene
 from orchestrator.core.state import State
 from orchestrator.core.stats import noise, summarise
 from orchestrator.core.strategy_kinds import kind_of
 from orchestrator.core.strategy_predicates import key_of, listed, measured
 from orchestrator.core.strategy_rows import MAX_ROWS, read_row
+from orchestrator.scientist import block_values
 from orchestrator.scientist.learned import short, steps
 
 LOW_BRANCHING = 0.2
@@ -51,6 +54,7 @@ def boundary(state: State) -> Boundary | None:
         return None
     regime = next_regime(state)
     focus, keys = _focus(state, block + 1)
+    changes, why = block_values.next_values(state, regime)
     return Boundary(
         block=block,
         summary=tuple(_summary(state, block)),
@@ -58,7 +62,9 @@ def boundary(state: State) -> Boundary | None:
         regime=regime,
         focus=focus,
         focus_keys=keys,
-        hypothesis=_hypothesis(state, block, regime, keys),
+        changes=changes,
+        changes_reason=why,
+        hypothesis=_hypothesis(state, block, regime, keys, changes),
     )
 
 
@@ -325,17 +331,20 @@ def _focus(state: State, block: int) -> tuple[str, tuple[str, ...]]:
     return (f"{text} ({said})" if text else said), fewest
 
 
-def _hypothesis(state: State, block: int, regime: str, keys: tuple[str, ...]) -> str:
+def _hypothesis(state: State, block: int, regime: str, keys: tuple[str, ...], changes: tuple[Change, ...]) -> str:
     """Return one sentence that the next block can refute."""
     rule = state.contract.primary
     leader = tree.best_in_regime(state, regime) or tree.best(state, block)  # as `tree.carried` will choose
     mean = summarise(state, leader, rule.name).mean if leader else None
+    values = block_keys.told(state.contract, {change.key: change.new for change in changes})
+    at = f"with {values} " if values else ""
     if leader is None or mean is None:
-        return f"some config of block {block + 1} gives a {rule.name} at all"
+        return f"{at}some config of block {block + 1} gives a {rule.name} at all"
     level = next((c for c in state.contract.verdicts[0].conditions if c.metric == rule.name), None)
-    if regime and regime != state.regime_name(leader.block):
+    carried = f"carried into regime {regime}, " if regime and regime != state.regime_name(leader.block) else ""
+    if carried or at:
         bound = f"{level.op} {level.value:g}" if level else f"within 0.05 of {mean:.4f}"
-        return f"carried into regime {regime}, the config of node {leader.id} gives {rule.name} {bound}"
+        return f"{carried}{at}the config of node {leader.id} gives {rule.name} {bound}"
     step = max(3 * Scene(state, block).floor(), 0.0)
     names = " or ".join(short(state, k) for k in keys[:FOCUS_KEYS]) or "another key"
     sign = -1.0 if rule.direction == "min" else 1.0

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from orchestrator.core import edits, tree
+from orchestrator.core import block_keys, edits, tree
 from orchestrator.core.contract import UserInstruction
 from orchestrator.core.mutation import number
-from orchestrator.core.records import Change, Principle, Record, Reflection
+from orchestrator.core.records import Change, Principle, Record, Reflection, canonical
 from orchestrator.core.scene import LEAST, Scene
 from orchestrator.core.state import Iteration, State
 from orchestrator.core.stats import noise, summarise
@@ -199,6 +199,16 @@ def acknowledged(state: State) -> tuple[str, ...]:
     return tuple(_acknowledge(state, item) for item in state.contract.user_instructions)
 
 
+def _between(state: State, key: str, value: object) -> str:
+    """Return how a value of a key that changes between blocks is honoured."""
+    name = block_keys.told(state.contract, {key: value})
+    had = [b for b in block_keys.begun(state) if canonical(state.value_in(b, key)) == canonical(value)]
+    next_ = state.set_since(state.block - 1, state.block).get(key)
+    if not had and next_ is not None and canonical(next_) == canonical(value):
+        had = [state.block]
+    return f"{name} is that of block {had[-1]}" if had else f"{name} is taken at a block's end"
+
+
 _APART = re.compile(r"\b(apart|partition\w*|separate\w*)\b", re.I)
 
 
@@ -214,6 +224,7 @@ def _acknowledge(state: State, item: UserInstruction) -> str:
         said.append(f"{values}: no declared regime and no key holds it; declare a regime in exploration.yaml")
     if item.regimes and _APART.search(item.text):
         said = ["principles, best configurations, noise and tables of memory.md stand apart by regime"]
+    said += [_between(state, key, value) for key, values in item.between.items() for value in values]
     for key in named_keys(state, item):
         said.append(f"{key.short} is free ({_bounds(key.low, key.high, key.allowed)}) and comes first")
     if not said:

@@ -51,12 +51,13 @@ def baseline(desk: Desk) -> Proposal:
 
 def _first_seed(desk: Desk, config: Config, carried: Node | None) -> int:
     """Return the start's training seed, or a new one where the block's first config has run before."""
-    if carried is not None:
-        return desk.next_training_seed(carried)
-    assert desk.state.opened is not None
-    ran = desk.state.ideas.get((configs.idea_sha(config), desk.state.opened.code), [])
-    own = int(configs.get(config, "training.seed"))
-    return max((desk.state.iterations[i].proposal.training_seed + 1 for i in ran), default=own)
+    code = desk.code_of(carried.id if carried is not None else None)
+    ran = desk.state.ideas.get((configs.idea_sha(config), code), [])
+    own = int(configs.get(config, "training.seed")) if carried is None else desk.next_training_seed(carried)
+    used = [desk.state.iterations[i].proposal.training_seed for i in ran]  # in the block's regime and settings
+    if carried is not None and own not in used:
+        return own
+    return max((seed + 1 for seed in used), default=own)
 
 
 def spread(desk: Desk) -> Iterator[tuple[Draft, str]]:

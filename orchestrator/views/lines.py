@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from orchestrator.core import edits, ledger, tree
+from orchestrator.core import block_keys, edits, ledger, tree
 from orchestrator.core.classify import node_verdict, verdict
 from orchestrator.core.contract import Contract
 from orchestrator.core.events import (
@@ -24,6 +24,7 @@ from orchestrator.core.records import Proposal, Turn
 from orchestrator.core.state import Iteration, State
 from orchestrator.core.stats import noise, summarise
 from orchestrator.formats import code_edits, code_permission, pacing
+from orchestrator.formats.block import config_edited
 from orchestrator.formats.entry import metric_text
 
 
@@ -119,6 +120,7 @@ def turn_lines(state: State, turn: Turn) -> list[str]:
         where = f", regime {said.regime}" if said.regime else ""
         lines += [f"block {said.block} ends: {said.summary[0]}"]
         lines += [f"  rule {edit.op}: {edit.strategy} ({edit.reason})" for edit in said.rules]
+        lines += [f"  {line}" for line in config_edited(state, said)]
         lines += [f"  next block{where}: {said.focus}"]
     lines += [line for said in turn.reflections for line in verdict_lines(state, said.iteration)]
     return lines + [proposal_line(state, p) for p in turn.proposals]
@@ -226,6 +228,12 @@ def left_line(state: State, iterations: int, running: Sequence[float] = ()) -> s
     work = left * each - sum(min(seconds, each) for seconds in running)
     slots = min(left, state.session.slots if state.session else 1)
     return f"{done} of {iterations} done, about {duration(max(0.0, work / slots))} left"
+
+
+def block_label(state: State, block: int) -> str:
+    """Return a block with its regime and the keys that make it another one: `block 2: n100, time_step=4`."""
+    told = ", ".join(part for part in (state.regime_name(block), block_keys.shown(state, block)) if part)
+    return f"block {block}" + (f": {told}" if told else "")
 
 
 def tree_lines(state: State, block: int) -> list[tuple[int, Iteration]]:

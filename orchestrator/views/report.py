@@ -19,6 +19,7 @@ from orchestrator.engine.confirm import read_tables
 from orchestrator.engine.sealing import state_of
 from orchestrator.engine.snapshots import best_run
 from orchestrator.formats import memory
+from orchestrator.formats.block import config_edited
 from orchestrator.launch.folder import read_file
 from orchestrator.paths import Paths
 from orchestrator.store import atomic, journal
@@ -96,8 +97,8 @@ def _no_confirmation(paths: Paths) -> str:
 
 
 def _block_title(state: State, block: int) -> str:
-    regime = state.regime_name(block)
-    return f"Block {block}" + (f": {regime}" if regime else "")
+    label = lines.block_label(state, block)
+    return label[0].upper() + label[1:]
 
 
 def _block(paths: Paths, state: State, block: int, images: Images) -> str:
@@ -118,7 +119,8 @@ def _purpose(state: State, block: int) -> str:
     before = state.boundaries.get(block - 1)
     if before is None:
         return ""
-    return f"<p>Focus: {text(before.focus)}<br><span class=dim>{text(before.hypothesis)}</span></p>"
+    changed = "".join(f"{text(line)}<br>" for line in config_edited(state, before))
+    return f"<p>{changed}Focus: {text(before.focus)}<br><span class=dim>{text(before.hypothesis)}</span></p>"
 
 
 def _snapshot(paths: Paths, block: int) -> str | None:

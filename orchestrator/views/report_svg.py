@@ -83,8 +83,7 @@ def _bands(state: State, x: Callable[[float], float]) -> list[str]:
                 f'<rect class="band" x="{start:.1f}" y="{TOP - 20}" width="{end - start:.1f}" '
                 f'height="{HEIGHT - TOP - BOTTOM + 20}"/>'
             )
-        regime = state.regime_name(block)
-        label = f"block {block}" + (f": {regime}" if regime else "")
+        label = lines.block_label(state, block)
         room = max(3, int((end - start) / 6.5))
         short = label if len(label) <= room else f"{label[: room - 1]}…"
         shapes.append(f'<text x="{start + 4:.1f}" y="{TOP - 7}">{text(short)}<title>{text(label)}</title></text>')

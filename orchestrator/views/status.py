@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from datetime import UTC, datetime
 
-from orchestrator.core import edits
+from orchestrator.core import block_keys, edits
 from orchestrator.core.state import State
 from orchestrator.core.usage import RunTime, Usage, Use, length, usage
 from orchestrator.engine.context import Live
@@ -78,7 +78,9 @@ def _tree(state: State) -> list[str]:
     for block in range(1, state.block_of(max(state.last_iteration, 1)) + 1):
         found = lines.tree_lines(state, block)
         if found:
-            rows += [f"block {block}:", *(f"  {lines.node_line(state, depth, it)}" for depth, it in found)]
+            settings = block_keys.shown(state, block)
+            rows += [f"block {block}{f' ({settings})' if settings else ''}:"]
+            rows += [*(f"  {lines.node_line(state, depth, it)}" for depth, it in found)]
     return rows
 
 

@@ -12,7 +12,7 @@ from orchestrator.engine.opening import paths_of
 from orchestrator.engine.sealing import sealed_contract, state_of
 from orchestrator.scientist.offline import OfflineScientist
 from orchestrator.store import journal
-from tests import toy
+from tests import rollouts, toy
 from tests.e2e.test_blocks import REGIMES
 from tests.e2e.test_kills import DRIVER
 
@@ -95,6 +95,36 @@ def test_a_kill_at_a_block_end_or_a_changed_input_gives_the_uninterrupted_histor
         assert facts[name] == expected, name
     assert {n for n in texts if texts[n] != uninterrupted[1].get(n)} == set() == uninterrupted[1].keys() - texts.keys()
     assert records == uninterrupted[2]
+    toy.wait_for(lambda: not toy.processes_of(home))
+
+
+@pytest.fixture(scope="module")
+def uninterrupted_values(tmp_path_factory):
+    """Two blocks over the values of a key that changes between blocks, and the end of the second."""
+    home = rollouts.make(tmp_path_factory.mktemp("values"))
+    done = drive(home)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = history(home)
+    said = [[c.new for c in t.boundary.changes] for t in found[0]["turns"] if t.boundary is not None]
+    assert said == [[4], [16]] and b"CONFIG EDITED: Block 2 time_step=4 (reason: " in found[1]["analysis.md"]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("point", "victims"),
+    [("before_boundary", "engine"), ("after_boundary", "engine"), ("mid_snapshot", "engine"),
+     ("before_amended", "engine"), ("mid_memory_write", "engine"), ("after_run_ended", "engine,supervisor,child")],
+)  # fmt: skip
+def test_a_kill_where_values_change_gives_the_uninterrupted_history(uninterrupted_values, tmp_path, point, victims):
+    home = rollouts.make(tmp_path)
+    first = drive(home, point, victims)
+    assert first.returncode == -9, first.stdout + first.stderr
+    second = drive(home)
+    assert second.returncode == 0, second.stdout + second.stderr
+    found = history(home)
+    assert found[0] == uninterrupted_values[0]
+    assert {n for n in found[1] if found[1][n] != uninterrupted_values[1].get(n)} == set()
+    assert found[1:] == uninterrupted_values[1:]
     toy.wait_for(lambda: not toy.processes_of(home))
 
 

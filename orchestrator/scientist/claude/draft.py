@@ -6,14 +6,14 @@ Every operation either changes the draft and says what it did, or raises Refused
 
 from __future__ import annotations
 
-from orchestrator.core import strategy_kinds, tree, turns
+from orchestrator.core import block_keys, strategy_kinds, tree, turns
 from orchestrator.core.boundary import check_end, check_rules
 from orchestrator.core.diagnosis import gap, untrusted
 from orchestrator.core.records import Boundary, Principle, Proposal, Reflection, RuleEdit, Turn, Visual
 from orchestrator.core.state import State
 from orchestrator.errors import RefusedError
 from orchestrator.ports import CodeOffice
-from orchestrator.scientist.claude import prose, tools
+from orchestrator.scientist.claude import block_changes, prose, tools
 from orchestrator.scientist.claude.plans import Plans
 from orchestrator.scientist.offline import fillers
 
@@ -135,6 +135,8 @@ class Draft:
         assert self.state.closing is not None
         summary = prose.lines(call.summary, "summary", 3)
         prose.check_figures(self.state, summary, "summary")
+        reason = prose.line(call.changes_reason, "changes_reason") if call.changes_reason.strip() else ""
+        prose.check_figures(self.state, [reason], "changes_reason")
         end = Boundary(
             block=self.state.closing,
             summary=summary,
@@ -142,10 +144,13 @@ class Draft:
             focus=prose.line(call.focus, "focus"),
             focus_keys=tuple(self.plans.rule(key).key for key in call.focus_keys),
             hypothesis=prose.line(call.hypothesis, "hypothesis"),
+            changes=block_changes.made(self.state, self.state.closing, call.changes),
+            changes_reason=reason,
         )
         check_end(self.state, end)
         self.end = end
-        return f"block {end.block} ends; the next one: {end.focus}"
+        values = block_keys.told(self.state.contract, {change.key: change.new for change in end.changes})
+        return f"block {end.block} ends; the next one{f' with {values}' if values else ''}: {end.focus}"
 
     def _at_end(self, tool: str) -> None:
         if self.state.closing is None:

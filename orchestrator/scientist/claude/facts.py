@@ -14,6 +14,7 @@ from orchestrator.core.state import Iteration, Node, State
 from orchestrator.core.stats import noise, summarise
 from orchestrator.formats import code_edits, code_permission, memory, pacing, ucb_scores
 from orchestrator.formats.entry import idle_text, metric_text
+from orchestrator.scientist.claude import block_changes
 from orchestrator.scientist.claude.plans import Plans, bounds
 from orchestrator.scientist.desk import Desk
 
@@ -44,6 +45,7 @@ def render(state: State, plans: Plans, plots: dict[int, tuple[str, ...]]) -> str
         _triggers(state, plans.block),
         _parameters(state, plans),
         _time(state, plans.block),
+        *([between] if (between := block_changes.section(state)) else []),
         _history(state, plans.block),
         _principles(state),
     )
@@ -217,7 +219,8 @@ def _parameters(state: State, plans: Plans) -> list[str]:
             )
             lines.append(f"| {' | '.join(cells)} |")
     most = state.contract.max_changes
-    return [*lines, "", f"At most {most} key(s) change in one iteration. All other keys are frozen."]
+    held = block_changes.within(state, plans.block)
+    return [*lines, "", f"At most {most} key(s) change in one iteration. All other keys are frozen.{held}"]
 
 
 def _time(state: State, block: int) -> list[str]:

@@ -81,7 +81,7 @@ class Plans:
             )
         rule = self.rule(call.key)
         old = configs.get(self._base(plan), rule.key)
-        value = _typed(rule, call.value) if rule.level == "free" and rule.key not in configs.SEED_KEYS else call.value
+        value = typed(rule, call.value) if rule.level == "free" and rule.key not in configs.SEED_KEYS else call.value
         if rule.key in plan.changes and canonical(value) == canonical(old):
             del plan.changes[rule.key]
             return f"slot {call.slot}: {rule.short} is the parent's {number(old)} again{self._timed(plan, rule.key)}"
@@ -297,7 +297,7 @@ class Plans:
         return seen or ("" if plain else "by the records the row's condition does not hold: the scientist's judgement")
 
 
-def _typed(rule: KeyRule, value: Any) -> Any:
+def typed(rule: KeyRule, value: Any) -> Any:
     """Return a value as the key's type where nothing is lost.
 
     Raises:

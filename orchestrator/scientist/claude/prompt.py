@@ -38,7 +38,8 @@ The instruction may speak to a loop that edits files. Here:
 - "edit the config", "change a parameter": choose_parent, then set_hyperparameter. "run the same config again", "another
   seed": replicate. Seeds are never changed as hyperparameters.
 - "use the Edit tool on the instruction", "add or modify parent selection rules": edit_strategy_row, at a block's end,
-  where it is compulsory. "block summary": end_block.
+  where it is compulsory. "block summary": end_block. "block-level parameters", "update config for the next block":
+  end_block's changes, with the reason; the engine writes the line "CONFIG EDITED".
 - "edit the code", "git checkout", "commit", "revert": {code}
 - "read the plot", "look at loss.tif": view_plot (PNG). A Visual line names plots that you looked at in this turn.
 - `{config}` is {name}, `{log_dir}` is runs/NNNN-A, `{block_number}` is {block}, `{n_iter_block}` is {length};

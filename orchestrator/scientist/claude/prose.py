@@ -46,6 +46,7 @@ _LABELS = (
     "Strategies followed",
     "Strategy table",
     "Instructions edited",
+    "Config edited",
 )
 """Beginnings of the engine's lines; "Hypothesis" begins only what is the scientist's in any case."""
 _QUOTED = r"[\s>*_`~+\-]*(?:\d+[.)]\s+)?[\s>*_`]*"

@@ -131,14 +131,25 @@ class EditStrategyRow(Record):
     reason: StrictStr = Field(description="The measured evidence, with iterations")
 
 
+class BlockChange(Record):
+    """One key that changes between blocks only."""
+
+    key: StrictStr = Field(description="section.name or the short name, as listed")
+    value: Value = Field(description="In the next block")
+
+
 class EndBlock(Record):
-    """At a block's end: what the block showed, and what the next one is for."""
+    """At a block's end: what the block showed, what the next one is for, and the keys that change between blocks."""
 
     summary: list[StrictStr] = Field(description="One to three lines")
     regime: StrictStr = Field(description='Of the next block, as declared; "" when none is declared')
     focus: StrictStr = Field(description="Of the next block, one line")
     focus_keys: list[StrictStr] = Field(description="Keys that it looks at first")
     hypothesis: StrictStr = Field(description="What the next block expects, one line that a run can refute")
+    changes: list[BlockChange] = Field(
+        default_factory=list, description="Block-level keys that are to have another value; [] keeps all"
+    )
+    changes_reason: StrictStr = Field(default="", description='The measured evidence for them; "" without changes')
 
 
 class VisualNote(Record):
