@@ -9,7 +9,8 @@ The first of these that changes something:
    between blocks and was never true, at the value of the best block;
 4. the values of the best block.
 
-A key that becomes true turns the others of its exclusive group off.
+A key that becomes true turns the others of its exclusive group off. With a time target the budget key is scaled with
+them, so that the block's first run, which changes nothing, is near it already.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from orchestrator.core import block_keys, tree
+from orchestrator.core import block_keys, configs, pace, tree
 from orchestrator.core.boundary import check_changes
 from orchestrator.core.contract import KeyRule
-from orchestrator.core.mutation import check_value
+from orchestrator.core.mutation import check_value, number
 from orchestrator.core.records import Boundary, Change, canonical
 from orchestrator.core.state import State
 from orchestrator.core.stats import summarise
@@ -35,6 +36,27 @@ def next_values(state: State, regime: str) -> tuple[tuple[Change, ...], str]:
         if changes and _lawful(state, changes, reason):
             return changes, reason
     return (), ""
+
+
+def at_pace(state: State, regime: str, changes: tuple[Change, ...], reason: str) -> tuple[tuple[Change, ...], str]:
+    """Return the changes and their reason with the budget that brings the next block's first run to the time target."""
+    assert state.closing is not None
+    carried, closing, rule = tree.carried(state), state.closing, pace.budget_rule(state.contract)
+    target = state.contract.time_target_min
+    if rule is None or target is None:
+        return changes, reason
+    own = next((r.values for r in state.contract.regimes if r.name == regime), {})
+    base = state.base_config(carried.id if carried else None, closing + 1)
+    config = configs.with_values(base, own | {change.key: change.new for change in changes})
+    wanted, minutes = pace.wanted_budget(state, config, closing + 1), pace.predicted_min(state, config, closing + 1)
+    old = state.value_in(closing, rule.key)
+    if wanted is None or minutes is None or canonical(wanted.new) == canonical(old):
+        return changes, reason
+    told = (
+        f"{rule.short} {number(wanted.new)} keeps the training near {pace.shown(target)} min (predicted "
+        f"{pace.shown(minutes)} with {number(wanted.old)})"
+    )
+    return (*changes, Change(key=rule.key, old=old, new=wanted.new)), "; ".join(filter(None, (reason, told)))
 
 
 def _lawful(state: State, changes: tuple[Change, ...], reason: str) -> bool:

@@ -54,7 +54,8 @@ def boundary(state: State) -> Boundary | None:
         return None
     regime = next_regime(state)
     focus, keys = _focus(state, block + 1)
-    changes, why = block_values.next_values(state, regime)
+    values, why = block_values.next_values(state, regime)
+    changes, why = block_values.at_pace(state, regime, values, why)
     return Boundary(
         block=block,
         summary=tuple(_summary(state, block)),
@@ -64,7 +65,7 @@ def boundary(state: State) -> Boundary | None:
         focus_keys=keys,
         changes=changes,
         changes_reason=why,
-        hypothesis=_hypothesis(state, block, regime, keys, changes),
+        hypothesis=_hypothesis(state, block, regime, keys, values),
     )
 
 

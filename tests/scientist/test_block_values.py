@@ -8,7 +8,7 @@ from orchestrator.core.events import Amended, Turned
 from orchestrator.core.records import Change
 from orchestrator.scientist.learned import acknowledged
 from orchestrator.scientist.offline import OfflineScientist
-from tests.between import LR, METHOD, ODE, RECURRENT, STEP, block, driver, rules, values
+from tests.between import BUDGET, LR, METHOD, ODE, RECURRENT, STEP, block, driver, rules, values
 
 
 def ended(made):
@@ -187,3 +187,28 @@ def test_a_config_carried_back_to_an_earlier_value_runs_at_a_seed_of_its_own():
             made.put(0.2, parent=first.iteration, changes=[(LR, 1e-3)])
     assert first.base == 5 and made.state.nodes[7].idea == made.state.nodes[2].idea
     assert first.training_seed == 9
+
+
+def paced(**changes):
+    budget = {"level": "free", "exempt": True}
+    keys = [k.model_copy(update=budget if k.key == BUDGET else {}) for k in rules().keys]
+    return driver(keys=keys, time_target_min=3.0, **changes)
+
+
+def test_the_first_run_of_a_deeper_block_has_the_budget_of_the_time_target():
+    made = paced()
+    start = made.state.contract.start["training"]["data_augmentation_loop"]
+    block(made, 0.5, 0.6)  # 3 minutes each, at time_step 1
+    said = ended(made)
+    assert changed(said) == {STEP: 4, BUDGET: 1} and start == 5
+    assert said.changes_reason.endswith("; aug 1 keeps the training near 3 min (predicted 12 with 5)")
+    block(made, 0.5)
+    first = made.state.nodes[3]
+    assert (first.config["training"]["time_step"], first.config["training"]["data_augmentation_loop"]) == (4, 1)
+    assert made.state.iterations[3].proposal.mutation.kind == "baseline"
+
+
+def test_a_budget_that_fits_is_left_alone_at_a_blocks_end():
+    made = paced(compare=None)
+    block(made, 0.5, 0.6)
+    assert ended(made).changes == ()
