@@ -192,7 +192,7 @@ class Exploration(Record):
     model: ModelSettings = ModelSettings()
     budget: Budget = Budget()
     primary: str | None = None
-    """Metric that ranks nodes, when the instruction does not say it."""
+    """Metric that ranks nodes, in place of the instruction's."""
     classes: dict[str, str] | None = None
     """Name -> conditions such as `connectivity_R2 > 0.9`, best first; replaces the instruction's classes."""
     settle: dict[str, Settled] = Field(default_factory=dict)

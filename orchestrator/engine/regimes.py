@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from orchestrator.core.contract import MetricRule
@@ -42,7 +42,8 @@ def ready(
         preflight: dict[str, Any] = json.loads(read_file(path, PREFLIGHT_LIMIT))
     except (OSError, ValueError) as error:
         raise NeedsPersonError(f"{path} cannot be read ({error}); remove {path.parent} and run again") from error
-    reason = refusal(preflight, setup.contract.primary)
+    judged = {c.metric for rule in setup.contract.verdicts for c in rule.conditions}
+    reason = refusal(preflight, setup.contract.primary, sorted(judged))
     if reason:
         raise NeedsPersonError(f"regime {sha[:12]} ({name}) is not fit to be explored: {reason}. See {path}")
     why = unfit(preflight, setup.contract.primary.name, setup.spec.draws)
@@ -62,18 +63,18 @@ def unfit(preflight: dict[str, Any], primary: str, rule: Draws) -> str:
     return ""
 
 
-def refusal(preflight: dict[str, Any], primary: MetricRule) -> str | None:
+def refusal(preflight: dict[str, Any], primary: MetricRule, judged: Sequence[str] = ()) -> str | None:
     """Return why a regime must not be explored, or None.
 
     The oracle must score 1 on a metric that is to be maximised, 0 on one to be minimised, or the target. Data without
-    a truth have no oracle: their primary metric must be one that needs none.
+    a truth have no oracle: neither their primary metric nor the metrics `judged` by the classes may need one.
     """
     if not preflight.get("ok", False):
         return str(preflight.get("reason") or "the preflight did not pass")
     if not preflight.get("guard", {}).get("ok", False):
         return str(preflight.get("guard", {}).get("sentence", "the data guard did not pass"))
     if not preflight.get("truth", True):
-        return _without_truth(preflight, primary)
+        return _without_truth(preflight, primary, judged)
     score = preflight.get("oracle", {}).get(primary.name)
     ideal = {"max": 1.0, "min": 0.0, "target": primary.target or 0.0}[primary.direction]
     if score is None or abs(score - ideal) > ORACLE_TOLERANCE:
@@ -82,14 +83,19 @@ def refusal(preflight: dict[str, Any], primary: MetricRule) -> str | None:
     return None
 
 
-def _without_truth(preflight: dict[str, Any], primary: MetricRule) -> str | None:
-    """Return why a recording without a truth cannot be explored by a metric, or None."""
-    if primary.name not in preflight.get("absent_metrics", ()):
-        return None
-    return (
-        f"the primary metric {primary.name} compares with a truth, and your own data (simulation.activity_file) have "
-        "none; set `primary: one_step_R2` in exploration.yaml"
-    )
+def _without_truth(preflight: dict[str, Any], primary: MetricRule, judged: Sequence[str]) -> str | None:
+    """Return why a recording without a truth cannot be explored by these metrics, or None."""
+    absent = preflight.get("absent_metrics", ())
+    none = "a truth, and your own data (simulation.activity_file) have none"
+    if primary.name in absent:
+        return f"the primary metric {primary.name} compares with {none}; set `primary: one_step_R2` in exploration.yaml"
+    missing = [name for name in judged if name in absent]
+    if missing:
+        return (
+            f"the classes judge {', '.join(missing)}, which compare with {none}; set `classes:` in exploration.yaml, "
+            f"for example {{Converged: {primary.name} > 0.9, Failed: {primary.name} <= 0.9}}"
+        )
+    return None
 
 
 def _generate(setup: Setup, adapters: Adapters, config: Config, code: str, go_on: Callable[[], bool]) -> None:

@@ -39,7 +39,7 @@ def simulate(simulation: Simulation, folder: Path) -> None:
 
     `train/` holds the first 90 % of the first trajectory and neither types, true parameters nor the simulation seed.
 
-    Cost: O(T N^2); 100,000 frames of 1000 neurons take about a minute on one core.
+    Cost: O(T N^2); 100,000 frames of 1000 neurons take half a minute on one core.
     """
     if len(simulation.params) != simulation.n_neuron_types:
         raise RefusedError(
@@ -75,7 +75,14 @@ def simulate(simulation: Simulation, folder: Path) -> None:
     if noise is not None or not error.relative < DIFFERENCE_TOLERANCE:
         _store_du(acting, frames.train, folder)
 
-    xnorm = XNORM_STD * recording.train_std
+    _write(folder, simulation, system, frames, held_du, second, XNORM_STD * recording.train_std)
+    described = connectivity(system) | recording.described()
+    files.tell(folder, frames.train.shape, files.ROLLOUT_FRAMES, simulation.delta_t, described)
+    frames.train.flush()
+
+
+def _write(folder: Path, simulation: Simulation, system: System, frames: files.Frames, held_du: NDArray[np.float32],
+           second: NDArray[np.float64], xnorm: float) -> None:  # fmt: skip
     grid_u = files.grid(xnorm)
     at = np.repeat(grid_u.astype(np.float64)[:, None], simulation.n_neurons, axis=1)
     files.save(folder, {
@@ -93,9 +100,6 @@ def simulate(simulation: Simulation, folder: Path) -> None:
         "truth/lin_phi.npy": system.self_term(at).T,
         "truth/activity.npy": frames.shown.T,
     })  # fmt: skip
-    described = connectivity(system) | recording.described()
-    files.tell(folder, frames.train.shape, files.ROLLOUT_FRAMES, simulation.delta_t, described)
-    frames.train.flush()
 
 
 def _not_finite() -> RefusedError:
