@@ -79,8 +79,9 @@ test: $(STAMP) ## all tests that need no GPU, network or key (under 10 minutes o
 test-science: $(STAMP) ## slow recovery tests on real training, and the whole of the kill matrices
 	$(BIN)/python -m pytest -m 'science or slow' --timeout 900
 
-bench: $(STAMP) ## gradient steps per second: dense path beside message passing; then what a sandbox costs a run
+bench: $(STAMP) ## steps per second: dense path, rollouts by depth, message passing; then what a sandbox costs a run
 	@$(BIN)/python -m trainers.bench
+	@$(BIN)/python -m trainers.bench_recurrent
 	@$(BIN)/python tools/bench_sandbox.py
 
 parity: $(STAMP) ## retrain recorded results, with the old defect of the data and without (about 5 minutes)

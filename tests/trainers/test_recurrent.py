@@ -53,7 +53,7 @@ def models(monkeypatch):
 def test_a_rollout_of_one_frame_is_single_step_training(mode, keys):
     """The same frames need the same range to draw from, so the single steps get one frame less.
 
-    Not through the adjoint, whose Euler steps go backwards from the other end: its gradient differs by O(delta_t).
+    Not through the adjoint: its Euler steps go backwards from the other end, so its gradient differs by O(delta_t).
     """
     keys = {"data_augmentation_loop": 10} | keys
     single, left = trained(euler_frames(59), **keys)
