@@ -87,7 +87,8 @@ def _summary(state: State, block: int) -> Iterator[str]:
     texts = []
     for step in moved:
         values = f"{number(step.change.old)} -> {number(step.change.new)} {step.difference:+.4f}"
-        texts.append(f"{short(state, step.change.key)} {values} (iter {step.node})")
+        beside = f", with {step.beside}" if step.beside else ""
+        texts.append(f"{short(state, step.change.key)} {values} (iter {step.node}{beside})")
     yield (
         f"Moved it by more than three noise standard deviations ({floor:.4f}): " + ("; ".join(texts) or "nothing") + "."
     )
@@ -332,6 +333,14 @@ def _focus(state: State, block: int) -> tuple[str, tuple[str, ...]]:
     return (f"{text} ({said})" if text else said), fewest
 
 
+def _oracle(state: State, block: int) -> float | None:
+    """Return what the true parameters score on the primary metric in a block's data, if the preflight measured it."""
+    name, draw = state.regime_name(block), state.draw(block)
+    found = next((r for r in state.regimes if r.regime_name == name and r.simulation_seed in (draw, None)), None)
+    value = (found.preflight.get("oracle") or {}).get(state.contract.primary.name) if found is not None else None
+    return float(value) if isinstance(value, int | float) else None
+
+
 def _hypothesis(state: State, block: int, regime: str, keys: tuple[str, ...], changes: tuple[Change, ...]) -> str:
     """Return one sentence that the next block can refute."""
     rule = state.contract.primary
@@ -347,6 +356,9 @@ def _hypothesis(state: State, block: int, regime: str, keys: tuple[str, ...], ch
         bound = f"{level.op} {level.value:g}" if level else f"within 0.05 of {mean:.4f}"
         return f"{carried}{at}the config of node {leader.id} gives {rule.name} {bound}"
     step = max(3 * Scene(state, block).floor(), 0.0)
+    best = _oracle(state, leader.block)
+    if best is not None and rule.direction == "max" and mean + step >= best:
+        return f"{rule.name} of node {leader.id} ({mean:.4f}) stays within {step:.4f} of the {best:g} of the truth"
     names = " or ".join(short(state, k) for k in keys[:FOCUS_KEYS]) or "another key"
     sign = -1.0 if rule.direction == "min" else 1.0
     side = "below" if rule.direction == "min" else "above"

@@ -27,6 +27,8 @@ class Step(Record):
     """Mean of the primary metric less the parent's, as measured."""
     gain: float
     """The same as a reward: larger is better."""
+    beside: str = ""
+    """What changed beside the key, to keep the training at its time target; "" for nothing: its effect is its own."""
 
 
 def steps(state: State, block: int) -> list[Step]:
@@ -37,8 +39,15 @@ def steps(state: State, block: int) -> list[Step]:
         origin = scene.origin(node)
         if len(changes) == 1 and gain is not None and origin is not None:
             mine, theirs = scene.mean(node) or 0.0, scene.mean(origin) or 0.0
-            found.append(Step(node=node.id, change=changes[0], difference=mine - theirs, gain=gain))
+            beside = companion(state, state.iterations[node.id])
+            found.append(Step(node=node.id, change=changes[0], difference=mine - theirs, gain=gain, beside=beside))
     return found
+
+
+def companion(state: State, it: Iteration) -> str:
+    """Return the change of the budget that a proposal has beside its key, in words; "" for none."""
+    beside = [c for c in it.proposal.mutation.changes if c not in it.changes] if it.changes else []
+    return ", ".join(f"{short(state, c.key)} {number(c.old)} -> {number(c.new)}" for c in beside)
 
 
 def short(state: State, key: str) -> str:
@@ -72,7 +81,9 @@ def _observe(state: State, it: Iteration) -> str:
         return f"{text}; nothing to compare with yet"
     gain = metric.value - theirs
     kin = "parent" if it.proposal.parent is not None else "the baseline, node"
-    return f"{text} against {theirs:.4f} of {kin} {parent.id}: {gain:+.4f}, {_judge(state, gain, it.block)}"
+    beside = companion(state, it)
+    causes = f"; {beside} had a part in it" if beside else ""
+    return f"{text} against {theirs:.4f} of {kin} {parent.id}: {gain:+.4f}, {_judge(state, gain, it.block)}{causes}"
 
 
 def _another_run(state: State, it: Iteration) -> str:
@@ -105,7 +116,10 @@ def emerging(state: State) -> Iterator[str]:
         yield f"Best so far{where}: node {leader.id}, {rule.name} {summary.mean:.4f} (n={summary.n}); {_floor(state)}"
     shown: dict[str, list[str]] = {}
     for step in steps(state, state.block_of(max(state.last_iteration, 1))):
-        text = f"{number(step.change.old)} -> {number(step.change.new)}: {step.difference:+.4f} (iter {step.node})"
+        beside = f" with {step.beside}" if step.beside else ""
+        text = (
+            f"{number(step.change.old)} -> {number(step.change.new)}{beside}: {step.difference:+.4f} (iter {step.node})"
+        )
         shown.setdefault(short(state, step.change.key), []).append(text)
     for key, texts in sorted(shown.items()):
         yield f"{key}: " + "; ".join(texts) + "."
@@ -138,6 +152,8 @@ def principles(state: State) -> tuple[Principle, ...]:
 def known(state: State) -> tuple[Known, ...]:
     """Return what one-key steps showed beyond noise, regime by regime: the established ones first, at most 12.
 
+    A step whose budget changed with it has two causes and supports nothing.
+
     A principle says that a key, moved one way, moves the primary metric one way. It is established when
     `principle_support` iterations support it and none contradicts it. Where noise was not measured nothing is beyond
     it, so such a regime gives none. Cost: all iterations.
@@ -150,7 +166,7 @@ def known(state: State) -> tuple[Known, ...]:
             floors[regime] = noise(state, state.contract.primary.name, block).sd
         sd = floors[regime]
         if sd is not None:
-            for step in steps(state, block):
+            for step in (s for s in steps(state, block) if not s.beside):
                 key = (regime, step.change.key, direction(step.change))
                 groups.setdefault(key, []).append((step, max(sd, LEAST)))
     found = [k for group, members in groups.items() if (k := _known(state, group, members)) is not None]

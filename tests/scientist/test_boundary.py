@@ -2,6 +2,7 @@ import pytest
 
 from orchestrator.core import boundary as check
 from orchestrator.core.contract import RegimeRule, UserInstruction
+from orchestrator.core.events import RegimeReady
 from orchestrator.core.strategy_rows import MAX_ROWS, read_row
 from orchestrator.scientist.boundary import next_regime
 from orchestrator.scientist.learned import acknowledged, principles
@@ -205,6 +206,15 @@ def test_the_hypothesis_has_a_number_that_the_next_block_can_refute():
     ended = driver.ended()
     assert ended.hypothesis == "changing coeff_W_L1 or lr_W brings connectivity_R2 of node 2 (0.2000) above 0.2030"
     assert ended.focus == "coeff_W_L1 and lr_W" and ended.focus_keys == (L1, LR)
+
+
+def test_nothing_better_than_the_truth_is_expected():
+    driver = table(DEFAULT, n_iter_block=2, block_focus=("lr_W", "coeff_W_L1 and lr_W"))
+    preflight = {"oracle": {"connectivity_R2": 1.0}}
+    driver.add(RegimeReady(regime="sha", name="seed 42", simulation_seed=42, preflight=preflight))
+    block(driver, 0.1, 0.9985)
+    told = driver.ended().hypothesis
+    assert told == "connectivity_R2 of node 2 (0.9985) stays within 0.0030 of the 1 of the truth"
 
 
 def test_a_plan_that_names_no_key_gets_the_keys_with_the_fewest_trials():

@@ -8,6 +8,7 @@ from orchestrator.core.records import Change
 from orchestrator.core.scene import Scene
 from orchestrator.errors import RefusedError
 from orchestrator.formats import entry, memory
+from orchestrator.scientist import learned
 from orchestrator.scientist.claude import facts, tools
 from orchestrator.scientist.claude.plans import Plans
 from orchestrator.scientist.desk import Desk, Draft
@@ -215,3 +216,31 @@ def test_a_recombination_may_scale_its_budget(slow):
     assert made.mutation.second_parent == 3 and [c.key for c in made.mutation.changes] == [BATCH, LOOP]
     assert made.predicted_min == pytest.approx(1.5)
     assert pace.predicted_min(slow.state, slow.state.nodes[2].config, 1) == pytest.approx(4.0)
+
+
+def scaled_beside(budget):
+    """Return a driver with measured noise in which one step of lr_W gained much; `budget`: what it has beside it."""
+    found = driver()
+    found.put(0.50, seeds=(7, 42))
+    found.put(0.501, of=1, seeds=(8, 42))
+    found.put(0.70, parent=1, changes=[(LR, 1e-2), *budget])
+    return found
+
+
+def test_a_step_whose_budget_changed_with_it_supports_no_principle_and_says_so():
+    alone, beside = scaled_beside([]), scaled_beside([(LOOP, 120)])
+    assert [p.support for p in learned.principles(alone.state)] == [(3,)]
+    assert learned.principles(beside.state) == ()
+    told = learned.reflect(beside.state, beside.state.iterations[3], 3).observation
+    assert told.endswith("; data_augmentation_loop 40 -> 120 had a part in it")
+    assert "had a part" not in learned.reflect(alone.state, alone.state.iterations[3], 3).observation
+    assert any("with data_augmentation_loop 40 -> 120: +0.1995" in line for line in learned.emerging(beside.state))
+
+
+def test_a_blocks_summary_says_what_changed_beside_a_step():
+    found = driver(n_iter_block=3)
+    found.put(0.50)
+    found.put(0.501, of=1, seeds=(8, 42))
+    found.put(0.70, parent=1, changes=[(LR, 1e-2), (LOOP, 120)])
+    found.ended()
+    assert "(iter 3, with data_augmentation_loop 40 -> 120)" in " ".join(found.state.boundaries[1].summary)
