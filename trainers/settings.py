@@ -333,12 +333,14 @@ class SignalTraining(Section):
         aliases=("normalize_du",),
     )  # fmt: skip
     precision: Literal["float32", "bfloat16"] = key(
-        "float32", "Matrix products of lin_edge, lin_phi and W in training; states, losses and weights stay float32."
+        "float32",
+        "Matrix products of lin_edge, lin_phi and W in training; states, losses and weights stay float32. bfloat16 is "
+        "faster where the processor has it.",
     )
     compile: Literal["none", "default", "reduce-overhead"] = key(
         "none",
-        "torch.compile of the right-hand side: about a minute at the start, faster steps after; reduce-overhead also "
-        "captures CUDA graphs on a GPU. Needs a C++ compiler (on a GPU triton).",
+        "torch.compile of the right-hand side, a minute at the start; reduce-overhead also captures CUDA graphs on "
+        "a GPU. Needs a C++ compiler (on a GPU triton). On a CPU the steps are slower, half as fast as without.",
     )
     loss: Literal["norm", "mse"] = key(
         "norm", "Prediction loss of du/dt: norm is the 2-norm over a whole step (B * N numbers), mse their mean square."
