@@ -34,13 +34,13 @@ compare: n_neurons
 """
 
 
-def ours(instruction, profile="cpu"):
-    folder = ROOT / "explorations" / "sparse_gnn"
+def ours(instruction, profile="cpu", name="sparse_gnn"):
+    folder = ROOT / "explorations" / name
     spec = read_exploration(yaml_edit.load((folder / "exploration.yaml").read_text(), "exploration.yaml"))
     config = yaml_edit.read((folder / "config.yaml").read_text(), "config.yaml")
     known = read_schema(json.loads((ROOT / "trainers" / "schema.json").read_text()), spec.system)
     draft = read_instruction(instruction.read_text(encoding="utf-8"), str(instruction.relative_to(ROOT)))
-    return compile_all("sparse_gnn", draft, known, spec, config, profile)
+    return compile_all(name, draft, known, spec, config, profile)
 
 
 def test_sparse_gnn_compiles_without_a_word():
@@ -63,6 +63,38 @@ def test_sparse_gnn_compiles_without_a_word():
     assert all(row.known for row in found.strategies)
     assert (found.start["claude"]["n_iter_block"], len(found.block_focus)) == (12, 4)
     assert len(found.log_metrics) == 8 and len(found.log_activity) == 2
+
+
+BETWEEN = (
+    "time_step", "recurrent_training", "neural_ODE_training", "recurrent_training_start_epoch", "ode_method",
+    "ode_rtol", "ode_atol", "ode_adjoint", "ode_state_clamp",
+)  # fmt: skip
+"""The block-level list of seed document 004."""
+
+
+@pytest.mark.parametrize(
+    ("profile", "loop", "neurons", "length", "target"),
+    [("cpu", (40, 1, 160), 200, 6, 1.2), ("full", (15, 1, 25), 1000, 8, 120)],
+)
+def test_recurrent_gnn_compiles_without_a_word(profile, loop, neurons, length, target):
+    compiled = ours(ROOT / "instructions" / "recurrent_gnn.md", profile, "recurrent_gnn")
+    assert [p.text for p in compiled.problems if "the short horizon is used" not in p.text] == []
+    found = compiled.contract
+    levels = {k.key.partition(".")[2]: k.level for k in found.keys if k.level != "frozen"}
+    assert tuple(name for name, level in levels.items() if level == "block") == BETWEEN
+    seeds_own = ("learning_rate_W_start", "learning_rate_start", "learning_rate_embedding_start", "coeff_W_L1",
+                 "batch_size", "data_augmentation_loop", "noise_recurrent_level", "recurrent_parameters")  # fmt: skip
+    assert all(levels[name] == "free" for name in seeds_own)
+    budget = found.key("data_augmentation_loop")
+    assert (budget.start, budget.low, budget.high, budget.exempt) == (*loop, True)
+    assert found.compare == "training.time_step" and found.key("time_step").allowed == (1, 4, 16, 32, 64)
+    assert found.comparison_heading == "Time Step Comparison Table"
+    assert (found.n_iter_block, found.time_target_min) == (length, target)
+    start = found.start["training"]
+    assert (start["recurrent_training"], start["neural_ODE_training"], start["time_step"]) == (True, False, 1)
+    assert found.start["simulation"]["n_neurons"] == neurons
+    assert all(row.known for row in found.strategies) and len(found.strategies) == 11
+    assert [s.path for s in found.scopes] == ["trainers/signal.py", "models/signal.py", "models/utils.py"]
 
 
 def test_the_template_compiles():
