@@ -190,6 +190,18 @@ def test_each_epoch_leaves_a_line_of_its_own_terms(order):
     assert all(("edge_diff" in line["terms"]) == (line["phase"] == 1) for line in found)
 
 
+@pytest.mark.parametrize("loss", ["norm", "mse"])
+def test_normalised_residuals_leave_the_unit_of_the_final_loss(order, regime, loss):
+    """The rates are next to nothing, so both trainings see the same residuals."""
+    still = {"learning_rate_W_start": 1e-30, "learning_rate_start": 1e-30, "coeff_edge_diff": 0.0, "coeff_W_L1": 0.0}
+    outs = [train(order(f"{n}", normalise_du=n, loss=loss, **still)) for n in (False, True)]
+    first, second = (json.loads((out / "train.json").read_text())["final_loss"] for out in outs)
+    assert second == pytest.approx(first, rel=1e-4)
+    sd = float(np.load(regime / "train" / "du.npy").std())
+    plain, divided = (lines(out)[-1]["terms"]["prediction"] for out in outs)
+    assert plain == pytest.approx(divided * (sd if loss == "norm" else sd**2), rel=1e-3) and abs(sd - 1) > 0.1
+
+
 def test_embeddings_train_only_with_several_types(order):
     fast = {"training_single_type": False, "learning_rate_embedding_start": 1e-2}
     assert (estimate(train(order(**fast)))["a"] != 1).any()
