@@ -20,6 +20,10 @@ XNORM_STD = 1.5
 """Activity scale x = 1.5 std(u) at which functions are compared; not rounded (the recorded one could become 0)."""
 
 
+STD_FRAMES = 4096
+"""Frames looked at together by `Differences.std`."""
+
+
 class Differences:
     """du/dt of frames as forward differences, computed for the frames that are asked for; an index acts as on (T, N).
 
@@ -39,6 +43,14 @@ class Differences:
     def shape(self) -> torch.Size:
         """(T, N)."""
         return torch.Size((len(self), *self.frames.shape[1:]))
+
+    def std(self) -> torch.Tensor:
+        """Return the standard deviation of all differences (a scalar), some frames at a time."""
+        total, squares, count = 0.0, 0.0, len(self) * self.frames.shape[1]
+        for first in range(0, len(self), STD_FRAMES):
+            part = self[slice(first, min(first + STD_FRAMES, len(self)))].double()
+            total, squares = total + float(part.sum()), squares + float(part.square().sum())
+        return torch.tensor(max(0.0, squares - total**2 / count) / max(1, count - 1)).sqrt()
 
     def to(self, device: torch.device | str) -> Differences:
         """Return the same differences of frames on a device."""

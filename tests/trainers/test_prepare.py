@@ -146,6 +146,7 @@ def test_du_follows_from_u_and_frames_stay_on_disk(regime):
     data, _ = load_signal(regime / "train", regime / "inputs")
     u = np.load(regime / "train" / "u.npy")
     assert isinstance(data.du, Differences) and data.u.shape == data.du.shape == (359, 10)
+    assert float(data.du.std()) == pytest.approx(float(data.du[:].std()), rel=1e-5)
     wanted = right_hand_side(regime, u[:-1])
     found = data.du[torch.arange(359)].numpy()
     assert np.linalg.norm(found - wanted) < 5e-5 * np.linalg.norm(wanted)
