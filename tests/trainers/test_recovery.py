@@ -77,11 +77,11 @@ def test_the_ranges_hold_a_recovery_in_other_regimes(tmp_path, name, draw):
     assert regime(tmp_path, name, draw)(**DENSE)["connectivity_R2"] > 0.95
 
 
-FASTER = DENSE | {"learning_rate_start": 1e-4}
+LOW_RANK = FOUND | {"coeff_W_L1": 1e-4, "coeff_edge_diff_phase2": 100.0}
 
 
 @pytest.mark.science
-@pytest.mark.parametrize(("name", "keys"), [("chaotic-100", DENSE), ("low-rank-100", FASTER)])
+@pytest.mark.parametrize(("name", "keys"), [("chaotic-100", DENSE), ("low-rank-100", LOW_RANK)])
 def test_dense_and_low_rank_networks_reach_the_target(tmp_path, name, keys):
     """Draw 43 of both: 42 has a condition number of 4.6e3 and 4.6e4, and the rule `draws` replaces it."""
     assert regime(tmp_path, name, 43)(**keys)["connectivity_R2"] >= 0.995
