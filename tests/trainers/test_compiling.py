@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -46,6 +47,7 @@ def learned(run_dir):
 
 
 @pytest.mark.science
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
 def test_a_compiled_training_in_the_sandbox_ends_where_the_plain_one_does(mode, regime, training_code, tmp_path):  # noqa: F811
     """Under the strongest sandbox of this machine; without a GPU reduce-overhead has no graphs to capture."""
