@@ -17,6 +17,7 @@ import sys
 from pathlib import Path
 
 from trainers.errors import MemoryRefusedError, StepError, is_memory
+from trainers.systems import part
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,21 +56,16 @@ def _train(args: argparse.Namespace) -> None:
 
     (args.run_dir / "out" / "failure.json").unlink(missing_ok=True)  # of an end that is being continued
     order = read_order(args.run_dir)
-    if order.system == "signal":
-        from trainers.signal import train
-
-        train(order, args.run_dir)
+    part(order.system, "train").train(order, args.run_dir)
 
 
 def _try(args: argparse.Namespace) -> None:
     from trainers.order import read_order
 
     (args.run_dir / "out" / "failure.json").unlink(missing_ok=True)
-    order = read_order(args.run_dir)
-    if order.system == "signal":
-        from trainers.trial import try_out
+    from trainers.trial import try_out
 
-        try_out(order, args.run_dir)
+    try_out(read_order(args.run_dir), args.run_dir)
 
 
 def _check(args: argparse.Namespace) -> None:

@@ -7,12 +7,12 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
 from trainers.errors import RefusedError
-from trainers.settings import SignalConfig, load_yaml, read_config
+from trainers.settings import load_yaml, read_config
 from trainers.yaml_io import write_text
 
 
@@ -26,7 +26,8 @@ class Order(NamedTuple):
     device: str
     threads: int
     identity: str
-    config: SignalConfig
+    config: Any
+    """A config of the system, see `trainers.settings.SYSTEMS`."""
     train: Path
     inputs: Path
 

@@ -42,6 +42,17 @@ def euler_rollout(
     return torch.stack(frames, dim=1)
 
 
+def euler_concentrations(
+    rhs: Callable[[torch.Tensor], torch.Tensor], c0: torch.Tensor, n_frames: int, delta_t: float
+) -> torch.Tensor:
+    """Return frames as `euler_rollout` does, of concentrations, which stay at or above 0."""
+    c, frames = c0, [c0]
+    for _ in range(n_frames - 1):
+        c = (c + delta_t * rhs(c)).clamp(min=0.0)
+        frames.append(c)
+    return torch.stack(frames, dim=1)
+
+
 def rollout_depth(training: Any, step: int, first: float, total: int) -> int:
     """Return how many frames the rollout of a gradient step has; 0: none, du/dt of single frames is predicted.
 

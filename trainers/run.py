@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import resource
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ import torch
 
 from trainers import checkpoints
 from trainers.errors import DivergedError, StoppedError
+from trainers.order import Order
 from trainers.yaml_io import write_atomic, write_text
 
 FLUSH_S = 1.0
@@ -158,6 +161,13 @@ class Run:
         name = "estimate.npz" if final else f"estimates/{epoch:03d}_{step:07d}.npz"
         write_atomic(self.out / name, lambda file: np.savez(file, **content))
 
+    def save_final(self, learned: Mapping[str, torch.Tensor], predicted: Mapping[str, torch.Tensor]) -> None:
+        """Write the final estimate; raises DivergedError when something learned is not finite."""
+        for name, value in learned.items():
+            if not bool(torch.isfinite(value).all()):
+                raise DivergedError(f"{name} is not finite after the last step; lower the learning rates")
+        self.save_estimate({**learned, **predicted}, *self.last, final=True)
+
     def finish(self, keys_read: list[str], keys_idle: dict[str, str], final_loss: float) -> None:
         """Write train.json, the last file of a training."""
         versions = {"python": sys.version.split()[0], "torch": torch.__version__, "numpy": np.__version__}
@@ -166,6 +176,17 @@ class Run:
                    "peak_memory_bytes": peak_memory_bytes(self.device),
                    "counts": {name: known / steps for name, (known, steps) in self._counts.items()}}  # fmt: skip
         write_text(self.out / "train.json", json.dumps(content, indent=1) + "\n")
+
+
+@contextmanager
+def carry_out(run: Run, order: Order, share: bool) -> Iterator[None]:
+    """Train inside: deterministic sums, SIGTERM answered, one thread or (`share`) all that the order allows."""
+    torch.set_num_threads(order.threads if share else 1)
+    if order.device == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
+    run.listen()
+    yield
 
 
 def peak_memory_bytes(device: torch.device) -> int:

@@ -4,90 +4,75 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-from trainers.settings import SYSTEMS, describe, fields
+from trainers.metric_spec import MetricSpec, r2
+from trainers.schema_homeostasis import HOMEOSTASIS_METRICS, HOMEOSTASIS_TRUTH
+from trainers.sections import describe, fields
+from trainers.settings import SYSTEMS
 from trainers.yaml_io import write_text
 
 SCHEMA_FILE = Path(__file__).with_name("schema.json")
 
 
-class MetricSpec(NamedTuple):
-    """What a metric is and how it is written."""
-
-    direction: Literal["max", "min", "none"]
-    format: str
-    description: str
-    aliases: tuple[str, ...] = ()
-    log_key: str = ""
-    unit: str = "dimensionless"
-    version: int = 1
-    corrected_by: str | None = None
-    """Metric that stands for this one where its recorded form misleads (the degeneracy gap of a chaotic system)."""
-
-
-def _r2(description: str, *aliases: str, corrected_by: str | None = None) -> MetricSpec:
-    return MetricSpec("max", "%.4f", description, aliases, corrected_by=corrected_by)
-
-
 SIGNAL_METRICS: dict[str, MetricSpec] = {
-    "connectivity_R2": _r2(
+    "connectivity_R2": r2(
         "Recorded form: Pearson^2 of learned and true W over all N^2 pairs, each column scaled by its sender's learned "
         "or true amplitude. Blind to one global scale.",
         "conn_R2",
     ),
-    "connectivity_R2_strict": _r2(
+    "connectivity_R2_strict": r2(
         "1 - SSE/SST of the coupling W_ij (e_j(x) - e_j(-x))/2 against g_i W_ij (phi_j(x) - phi_j(-x))/2, "
         "x = 1.5 std(u), off the diagonal; nothing is fitted.",
         "conn_R2_strict",
     ),
     "connectivity_slope": MetricSpec("none", "%.4f", "Slope of learned on true coupling, 1 when the gain is right."),
-    "sign_agreement": _r2("Fraction of true non-zero weights whose learned sign is right."),
-    "support_AUC": _r2(
+    "sign_agreement": r2("Fraction of true non-zero weights whose learned sign is right."),
+    "support_AUC": r2(
         "Chance that a true non-zero weight is learned larger in size than a true zero (filling factor < 1)."
     ),
-    "support_precision": _r2(
+    "support_precision": r2(
         "Fraction of the couplings told apart from zero that are truly non-zero (filling factor < 1). The threshold is "
         "where a narrow and a wide normal population of learned couplings are equally likely: the truth is not looked "
         "at. 0 when they look like one population; chance is the filling factor."
     ),
-    "support_recall": _r2(
+    "support_recall": r2(
         "Fraction of the true non-zero couplings that are told apart from zero, threshold as for support_precision."
     ),
-    "U_R2": _r2(
+    "U_R2": r2(
         "Low-rank W: 1 - SSE/SST of what targets share, the left factor of the coupling cut to the true rank, rotated "
         "onto the true one; no gauge counts."
     ),
-    "V_R2": _r2("As U_R2 for the right factor: what sources share."),
-    "one_step_R2": _r2(
+    "V_R2": r2("As U_R2 for the right factor: what sources share."),
+    "one_step_R2": r2(
         "1 - SSE/SST of du/dt on held-out frames (the last 10 %), variance taken around each neuron's mean."
     ),
-    "test_R2": _r2(
+    "test_R2": r2(
         "Second trajectory, 600 frames: mean over every tenth frame of R2 of a line fit across neurons.",
         corrected_by="test_R2_100",
     ),
-    "test_pearson": _r2(
+    "test_pearson": r2(
         "Second trajectory, 600 frames: mean over neurons of the correlation in time.", corrected_by="test_pearson_100"
     ),
-    "test_R2_100": _r2("test_R2 over the first 100 frames: the system is chaotic, the short horizon is comparable."),
-    "test_pearson_100": _r2("test_pearson over the first 100 frames."),
-    "kinograph_R2": _r2("Mean over frames of 1 - SSE/SST across neurons, second trajectory.", "kino_R2"),
-    "kinograph_SSIM": _r2("Structural similarity of the neuron x time images, second trajectory.", "kino_SSIM"),
+    "test_R2_100": r2("test_R2 over the first 100 frames: the system is chaotic, the short horizon is comparable."),
+    "test_pearson_100": r2("test_pearson over the first 100 frames."),
+    "kinograph_R2": r2("Mean over frames of 1 - SSE/SST across neurons, second trajectory.", "kino_R2"),
+    "kinograph_SSIM": r2("Structural similarity of the neuron x time images, second trajectory.", "kino_SSIM"),
     "kinograph_Wasserstein": MetricSpec(
         "min", "%.4f", "Mean over principal modes of the 1-D Wasserstein distance in true standard deviations.",
         ("kino_WD", "kinograph_WD"), "", "standard deviations",
     ),
-    "cluster_accuracy": _r2(
+    "cluster_accuracy": r2(
         "Recorded form: fraction of neurons whose type is the median type of their single-linkage cluster (distance "
         "0.1, embeddings scaled to [0, 1]); not defined for one type.",
         "cluster_acc",
     ),
-    "cluster_accuracy_kmeans": _r2(
+    "cluster_accuracy_kmeans": r2(
         "Fraction of neurons in the right one of as many k-means clusters of the embeddings as there are types, "
         "matched one to one; not defined for one type.",
         "cluster_acc_kmeans",
     ),
-    "embedding_silhouette": _r2(
+    "embedding_silhouette": r2(
         "Silhouette of the embeddings under the true types: 1 when each type is a group of its own, 0 when they are "
         "mixed; not defined for one type, nor where all embeddings coincide.",
         "silhouette",
@@ -122,10 +107,11 @@ NEEDS_TRUTH: dict[str, frozenset[str]] = {
         "support_precision", "support_recall", "U_R2", "V_R2", "cluster_accuracy", "cluster_accuracy_kmeans",
         "embedding_silhouette", "spectral_radius", "spectral_radius_learned",
     }),
+    "homeostasis": HOMEOSTASIS_TRUTH,
 }  # fmt: skip
 """Metrics that compare with true parameters: absent, never zero, on people's own recordings."""
 
-METRICS: dict[str, dict[str, MetricSpec]] = {"signal": SIGNAL_METRICS}
+METRICS: dict[str, dict[str, MetricSpec]] = {"signal": SIGNAL_METRICS, "homeostasis": HOMEOSTASIS_METRICS}
 
 
 def build() -> dict[str, Any]:

@@ -8,34 +8,16 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 
 from trainers.errors import RefusedError
+from trainers.sections import Section, extra_of, fields, key
+from trainers.settings_homeostasis import HomeostasisConfig
 from trainers.yaml_io import load_yaml
 
 __all__ = ["SYSTEMS", "Reader", "Section", "SignalConfig", "load_yaml", "n_iterations", "read_config"]
-
-
-def key(
-    default: Any,
-    description: str,
-    *,
-    unit: str = "dimensionless",
-    aliases: tuple[str, ...] = (),
-    acts_when: str = "always",
-    **bounds: Any,
-) -> Any:
-    """Return a field of a section; `bounds` are pydantic's ge, gt and le (the hard range)."""
-    extra = {"unit": unit, "aliases": list(aliases), "acts_when": acts_when}
-    return Field(default, description=description, json_schema_extra=extra, **bounds)
-
-
-class Section(BaseModel):
-    """One section of a config: frozen, and deaf to no unknown key."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class Simulation(Section):
@@ -374,7 +356,8 @@ class SignalConfig(Section):
     """Groups of keys of which at most one may be true."""
 
 
-SYSTEMS: dict[str, type[SignalConfig]] = {"signal": SignalConfig}
+SYSTEMS: dict[str, Any] = {"signal": SignalConfig, "homeostasis": HomeostasisConfig}
+"""The config of each system; what programs a system has: trainers/systems.py."""
 
 
 def n_iterations(n_frames: int, data_augmentation_loop: int, batch_size: int) -> int:
@@ -385,7 +368,7 @@ def n_iterations(n_frames: int, data_augmentation_loop: int, batch_size: int) ->
     return max(1, int(n_frames * data_augmentation_loop // batch_size * 0.2))
 
 
-def read_config(system: str, sections: Mapping[str, Any]) -> SignalConfig:
+def read_config(system: str, sections: Mapping[str, Any]) -> Any:
     """Return a validated config.
 
     Raises:
@@ -406,38 +389,12 @@ def _sentence(config: type[BaseModel], fault: Any) -> str:
         found = f", found {fault['input']!r}" if isinstance(fault["input"], str | int | float) else ""
         message = str(fault["msg"]).removeprefix("Value error, ")
         return f"{where}: {message}{found}"
-    spellings = {name: f"{s}.{k}" for s, k, field in fields(config) for name in (k, *_extra(field)["aliases"])}
+    spellings = {name: f"{s}.{k}" for s, k, field in fields(config) for name in (k, *extra_of(field)["aliases"])}
     spellings |= {s: s for s in config.model_fields}
     close = difflib.get_close_matches(str(fault["loc"][-1]), list(spellings), n=6, cutoff=0.4)
     near = list(dict.fromkeys(spellings[c] for c in close))[:3]
     valid = near or sorted(config.model_fields)
     return f"unknown key {where}; {'nearest valid keys' if near else 'valid sections'}: {', '.join(valid)}"
-
-
-def fields(config: type[BaseModel]) -> list[tuple[str, str, Any]]:
-    """Return (section, key, pydantic field) of every key of a config."""
-    found = []
-    for section, field in config.model_fields.items():
-        assert isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-        found += [(section, name, inner) for name, inner in field.annotation.model_fields.items()]
-    return found
-
-
-def _extra(field: Any) -> dict[str, Any]:
-    return dict(field.json_schema_extra or {})
-
-
-def describe(field: Any) -> dict[str, Any]:
-    """Return a field in the form of schema.json."""
-    bounds = {type(m).__name__: getattr(m, type(m).__name__.lower(), None) for m in field.metadata}
-    values = get_args(field.annotation) if getattr(field.annotation, "__origin__", None) is Literal else None
-    kind = type(values[0]) if values else field.annotation
-    name = kind.__name__ if kind in (int, float, bool, str) else "list"
-    exclusive = "Gt" in bounds
-    minimum = bounds.get("Gt", bounds.get("Ge"))
-    described = {"type": name, "default": field.default, "minimum": minimum, "maximum": bounds.get("Le"),
-                 "exclusive_minimum": exclusive, "allowed": list(values) if values else None}  # fmt: skip
-    return described | _extra(field) | {"description": field.description}
 
 
 class Reader:

@@ -1,6 +1,6 @@
 """A few gradient steps of a sealed order, by the training itself: does changed code do all that a full run does?
 
-The order's config is shrunk, nothing else: `trainers.signal.train` runs, so the trial leaves every file of a run.
+The order's config is shrunk, nothing else: the system's own `train` runs, so the trial leaves every file of a run.
 
 What it does not show: what takes many steps to act (an early stop, a rate that waits for a plateau), the memory and
 the time of a full epoch, whether the change is any good.
@@ -20,7 +20,7 @@ from trainers.errors import RefusedError
 from trainers.order import Order
 from trainers.run import Run
 from trainers.settings import SignalConfig, read_config
-from trainers.signal import train
+from trainers.systems import part
 
 STEPS = 3
 """Gradient steps of an epoch, where the batch is not so small that the fewest possible are more."""
@@ -30,7 +30,14 @@ SHORT_RUN = 50
 """Value of simulation.n_frames; training reads the key only to count the steps of an epoch."""
 
 
-def shrunk(config: SignalConfig) -> SignalConfig:
+def shortened(system: str, config: Any) -> Any:
+    """Return the config with the fewest gradient steps that one epoch can have: systems with a single phase."""
+    sections = config.model_dump(exclude_unset=True)
+    sections["training"] = sections.get("training", {}) | {"n_epochs": 1, "data_augmentation_loop": 1}
+    return read_config(system, sections)
+
+
+def shrunk(config: SignalConfig) -> Any:
     """Return the config of a trial: every regime of the loop in its order, an epoch of a few steps each.
 
     Epochs are the fewest in which phase 1, phase 2 and the rollouts each begin, in the order in which the config has
@@ -80,7 +87,9 @@ def try_out(order: Order, run_dir: Path) -> None:
     checkpoint, estimate, whole = out / "checkpoint.pt", out / "estimate.npz", out / "whole.npz"
     if os.path.lexists(checkpoint):
         os.replace(checkpoint, out / "checkpoint.foreign")
-    small = order._replace(config=shrunk(order.config), identity=f"trial of {order.identity}")
+    train = part(order.system, "train").train
+    config = shrunk(order.config) if order.system == "signal" else shortened(order.system, order.config)
+    small = order._replace(config=config, identity=f"trial of {order.identity}")
     train(small, run_dir, TrialRun)
     if not (out / "checkpoint.cut").exists():
         return

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-import trainers.scoring.score
+import trainers.scoring.signal
 import trainers.signal
 from tests import real
 from tests.trainers.conftest import write_order, write_spec
@@ -132,7 +132,7 @@ def test_a_lack_of_memory_ends_with_11(program, kind, tmp_path, regime, monkeypa
     run_dir = write_order(tmp_path / "run", regime)
     work = SHORT_OF_MEMORY[kind]
     monkeypatch.setattr(trainers.signal, "data_train_signal", lambda *_: work())
-    monkeypatch.setattr(trainers.scoring.score, "load_truth", lambda *_: work())
+    monkeypatch.setattr(trainers.scoring.signal, "load_truth", lambda *_: work())
     assert main([program, str(run_dir), *(["--data", str(regime)] if program == "score" else [])]) == 11
     assert capsys.readouterr().err.startswith(f"{program}: memory ran out")
     if program == "train":
@@ -145,7 +145,7 @@ def test_another_runtime_error_is_a_crash(program, tmp_path, regime, monkeypatch
     run_dir = write_order(tmp_path / "run", regime)
     work = out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
     monkeypatch.setattr(trainers.signal, "data_train_signal", lambda *_: work())
-    monkeypatch.setattr(trainers.scoring.score, "load_truth", lambda *_: work())
+    monkeypatch.setattr(trainers.scoring.signal, "load_truth", lambda *_: work())
     with pytest.raises(RuntimeError, match="illegal memory access"):
         main([program, str(run_dir), *(["--data", str(regime)] if program == "score" else [])])
 

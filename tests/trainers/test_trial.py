@@ -19,9 +19,10 @@ from trainers.__main__ import main
 from trainers.errors import RefusedError
 from trainers.order import read_order
 from trainers.run import Run
-from trainers.scoring.check import _shapes, check
+from trainers.scoring.check import check
 from trainers.scoring.metrics import load_truth
-from trainers.scoring.score import _shapes as shapes_of_scoring
+from trainers.scoring.signal import input_shapes as _shapes
+from trainers.scoring.signal import shapes as shapes_of_scoring
 from trainers.settings import n_iterations, read_config
 
 PHASES = {"n_epochs": 20, "n_epochs_init": 5}

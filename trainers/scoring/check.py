@@ -5,15 +5,14 @@ What it does not stop: values that are wrong, slow or made up. A trial asks only
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from trainers.errors import RefusedError
+from trainers.order import read_order
 from trainers.scoring import estimates
+from trainers.systems import part
 
 
 def check(run_dir: Path, data_dir: Path) -> None:
@@ -23,29 +22,18 @@ def check(run_dir: Path, data_dir: Path) -> None:
         RefusedError: one of them has not, or the inputs of the data cannot be read.
     """
     out = run_dir / "out"
-    shapes = _shapes(data_dir / "inputs")
+    system = part(read_order(run_dir).system, "score")
+    shapes = system.input_shapes(data_dir / "inputs")
     estimates.read_estimate(out / "estimate.npz", shapes)
     moments = estimates.list_moments(out / "estimates")
     if not moments:
         raise RefusedError("out/estimates: expected an intermediate estimate, found none; keep `run.save_estimate`")
     for path in moments:
-        estimates.read_estimate(path, {name: shapes[name] for name in estimates.LEARNED})
+        estimates.read_estimate(path, {name: shapes[name] for name in system.LEARNED})
     _check_train(estimates.read_json(out / "train.json"))
     terms = [line.get("terms") for line in estimates.read_progress(out / "progress.jsonl")]
     if not any(isinstance(found, dict) and "prediction" in found for found in terms):
         raise RefusedError("progress.jsonl: expected a line with the loss term `prediction`, found none")
-
-
-def _shapes(inputs: Path) -> dict[str, tuple[int | None, ...]]:
-    """Return the shapes that `score` takes from the truth; the inputs say the same."""
-    try:
-        (g,), (k, n), (r, _) = (np.load(inputs / f"{name}.npy", mmap_mode="r", allow_pickle=False).shape
-                                for name in ("grid_u", "heldout_u", "rollout_u0"))  # fmt: skip
-        frames = int(json.loads((inputs / "inputs.json").read_text())["rollout_frames"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RefusedError(f"{inputs} is not complete ({error}); prepare the regime again") from error
-    return {"W": (n, n), "a": (n, None), "lin_edge": (n, g), "lin_phi": (n, g),
-            "heldout_du": (k, n), "rollout_u": (r, frames, n)}  # fmt: skip
 
 
 def _check_train(content: dict[str, Any]) -> None:

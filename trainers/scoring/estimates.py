@@ -24,7 +24,6 @@ MOMENTS_MAX = 50
 TERMS_MAX, TERM_MAX = 20, 1e100
 COUNT_MAX = 2**53
 NAME = re.compile(r"^(\d{3,6})_(\d{7,12})\.npz$")
-LEARNED = ("W", "a", "lin_edge", "lin_phi")
 
 
 def read_bytes(path: Path, limit: int = SIZE_MAX) -> bytes:
@@ -66,7 +65,7 @@ def read_estimate(path: Path, shapes: dict[str, tuple[int | None, ...]]) -> dict
 
     Raises:
         RefusedError: unreadable, an array missing, of a wrong shape, not numbers, or not finite (a rollout may
-            explode: `rollout_u` alone is taken as it is).
+            explode: `rollout_*` are taken as they are).
     """
     data = read_bytes(path)
     found: dict[str, Any] = {}
@@ -95,7 +94,7 @@ def _checked(file: str, name: str, array: Any, shape: tuple[int | None, ...]) ->
         raise RefusedError(f"{file}: {name} has dtype {array.dtype}, expected numbers")
     if shape == ():
         return int(array)
-    if name != "rollout_u" and not np.isfinite(array).all():
+    if not name.startswith("rollout_") and not np.isfinite(array).all():
         raise RefusedError(f"{file}: {name} holds NaN or infinite values")
     return array.astype(np.float64)
 

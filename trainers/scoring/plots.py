@@ -29,7 +29,7 @@ matplotlib.rcParams.update({
 })  # fmt: skip
 
 
-def _figure(width: float, height: float, right: float = 0.15, top: float = 0.35, left: float = 0.7) -> Figure:
+def figure_of(width: float, height: float, right: float = 0.15, top: float = 0.35, left: float = 0.7) -> Figure:
     """Return an empty figure with fixed margins in inches (a layout engine takes half of the drawing time)."""
     figure = Figure(figsize=(width, height))
     figure.subplots_adjust(left=left / width, right=1 - right / width, bottom=0.5 / height, top=1 - top / height,
@@ -44,14 +44,15 @@ def _colorbar(figure: Figure, image: Any, label: str, bottom: float = 0.5, top: 
     figure.colorbar(image, cax=figure.add_axes(box), label=label)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=DPI, metadata={"Software": None})
 
 
 def plot_loss(progress: list[dict[str, Any]], path: Path) -> None:
     """Draw every loss term over gradient steps, phases marked."""
-    figure = _figure(6.4, 3.8, left=0.95)
+    figure = figure_of(6.4, 3.8, left=0.95)
     axes = figure.subplots()
     names = list(dict.fromkeys(name for line in progress for name in line.get("terms", {})))
     names.sort(key=lambda name: name != "prediction")
@@ -72,7 +73,7 @@ def plot_loss(progress: list[dict[str, Any]], path: Path) -> None:
     )
     if names:
         axes.legend(loc="upper right")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _positive(value: Any) -> float:
@@ -89,7 +90,7 @@ def plot_comparison(estimate: dict[str, Any], truth: Truth, scores: dict[str, fl
     if len(x) > 40000:
         chosen = np.random.default_rng(0).choice(len(x), 40000, replace=False)
         x, y = x[chosen], y[chosen]
-    figure = _figure(4.8, 4.6)
+    figure = figure_of(4.8, 4.6)
     axes = figure.subplots()
     reach = 1.1 * float(np.abs(x).max())
     tall = max(reach, 1.1 * float(np.quantile(np.abs(y), 0.999)))
@@ -101,7 +102,7 @@ def plot_comparison(estimate: dict[str, Any], truth: Truth, scores: dict[str, fl
     axes.set(xlabel="true coupling  g W c", ylabel="learned coupling  W c", xlim=(-reach, reach), ylim=(-tall, tall),
              title=f"Connectivity, {where}")  # fmt: skip
     axes.legend(loc="lower right")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_matrix(estimate: dict[str, Any], truth: Truth, where: str, path: Path) -> None:
@@ -111,7 +112,7 @@ def plot_matrix(estimate: dict[str, Any], truth: Truth, where: str, path: Path) 
     if truth.known:
         panels = {"true": couplings(estimate["W"], estimate["lin_edge"], truth)[1], "learned": learned}
     reach = float(np.quantile(np.abs(next(iter(panels.values()))), 0.995)) or 1.0
-    figure = _figure(8.2 if truth.known else 4.9, 4.1, right=1.0, top=0.6)
+    figure = figure_of(8.2 if truth.known else 4.9, 4.1, right=1.0, top=0.6)
     cells = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (title, matrix) in zip(cells, panels.items(), strict=True):
         image = axes.imshow(matrix, cmap="RdBu_r", vmin=-reach, vmax=reach, interpolation="nearest")
@@ -120,7 +121,7 @@ def plot_matrix(estimate: dict[str, Any], truth: Truth, where: str, path: Path) 
     figure.axes[0].set_ylabel("target neuron")
     _colorbar(figure, image, "coupling, u per unit of time")
     figure.suptitle(f"Connectivity, {where}", fontsize=10, y=0.98)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_edge_function(estimate: dict[str, Any], truth: Truth, where: str, path: Path) -> None:
@@ -132,7 +133,7 @@ def plot_edge_function(estimate: dict[str, Any], truth: Truth, where: str, path:
     _curves(axes, truth, _normal(estimate["lin_edge"], truth), _normal(truth.lin_edge, truth) if truth.known else None)
     axes.set_ylim(-2.2, 2.2)
     axes.legend(loc="upper left")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_self_function(estimate: dict[str, Any], truth: Truth, where: str, path: Path) -> None:
@@ -148,11 +149,11 @@ def plot_self_function(estimate: dict[str, Any], truth: Truth, where: str, path:
     reach = 1.8 * float(np.abs(truth.lin_phi if truth.known else learned).max()) or 1.0
     axes.set_ylim(-reach, reach)
     axes.legend(loc="upper right")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _function_axes(truth: Truth, title: str, label: str) -> tuple[Figure, Any]:
-    figure = _figure(5.0, 3.8)
+    figure = figure_of(5.0, 3.8)
     axes = figure.subplots()
     low, high = np.quantile(truth.sample, [0.005, 0.995])
     axes.axvspan(low, high, color=FAINT, alpha=0.15, lw=0, label="99 % of the data")
@@ -192,7 +193,7 @@ def _normal(curves: Any, truth: Truth) -> Any:
 
 def plot_activity(truth: Truth, path: Path) -> None:
     """Draw the simulated activity as an image, and some traces."""
-    figure = _figure(8.2, 4.8, right=1.0)
+    figure = figure_of(8.2, 4.8, right=1.0)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1.2, 1))
     frames = np.linspace(0, truth.activity["n_frames"], truth.sample.shape[1], endpoint=False)
     reach = float(np.quantile(np.abs(truth.sample), 0.995))
@@ -204,13 +205,13 @@ def plot_activity(truth: Truth, path: Path) -> None:
         below.plot(frames, truth.sample[neuron] / (1.2 * reach) - row, color=TRUE, lw=0.7)
     below.set(xlabel="frame", ylabel=f"{len(shown)} neurons", yticks=[])
     above.set(ylabel="neuron", title="Simulated activity, first trajectory" if truth.known else "Recorded activity")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_kinograph(found: NDArray[np.float64], right: NDArray[np.float64], scores: dict[str, float | None],
                    path: Path) -> None:  # fmt: skip
     """Draw the second trajectory, true, learned and their difference, as neuron x time images (F, N)."""
-    figure = _figure(9.0, 3.6, right=1.0, top=0.6)
+    figure = figure_of(9.0, 3.6, right=1.0, top=0.6)
     reach = float(np.quantile(np.abs(right), 0.995))
     shown = np.nan_to_num(found, nan=0.0, posinf=reach, neginf=-reach)
     panels = ((right, "true"), (shown, "learned"), (shown - right, "learned - true"))
@@ -220,7 +221,7 @@ def plot_kinograph(found: NDArray[np.float64], right: NDArray[np.float64], score
     figure.axes[0].set_ylabel("neuron")
     _colorbar(figure, image, "u")
     figure.suptitle(f"Held-out trajectory from its first frame, test_R2 {scores['test_R2']:.3f}", fontsize=10, y=0.98)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_embedding(estimate: dict[str, Any], truth: Truth, scores: dict[str, float | None], where: str,
@@ -228,7 +229,7 @@ def plot_embedding(estimate: dict[str, Any], truth: Truth, scores: dict[str, flo
     """Draw the first two numbers of each neuron's embedding, coloured by true type."""
     a = np.asarray(estimate["a"])
     x, y = a[:, 0], a[:, 1] if a.shape[1] > 1 else np.zeros(len(a))
-    figure = _figure(5.7, 4.8, right=1.0, top=0.6)
+    figure = figure_of(5.7, 4.8, right=1.0, top=0.6)
     axes = figure.subplots()
     for kind, type_ in enumerate(np.unique(truth.types)):
         chosen = truth.types == type_
@@ -239,12 +240,12 @@ def plot_embedding(estimate: dict[str, Any], truth: Truth, scores: dict[str, flo
     axes.margins(0.1)
     axes.set(xlabel="a[0]", ylabel="a[1]" if a.shape[1] > 1 else "", title=f"Embeddings, {where}\n{text}")
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_eigenvalues(learned: NDArray[np.complex128], right: NDArray[np.complex128], path: Path) -> None:
     """Draw the eigenvalues of the true and the learned coupling in the complex plane, with both spectral radii."""
-    figure = _figure(4.8, 5.0, top=0.8)
+    figure = figure_of(4.8, 5.0, top=0.8)
     axes = figure.subplots()
     turn = np.exp(2j * np.pi * np.linspace(0, 1, 200))
     for values, colour, marker, label in ((right, TRUE, "o", "true"), (learned, LEARNED, "x", "learned")):
@@ -256,7 +257,7 @@ def plot_eigenvalues(learned: NDArray[np.complex128], right: NDArray[np.complex1
     axes.set(xlabel="real part", ylabel="imaginary part", aspect="equal")
     figure.suptitle("Eigenvalues of the coupling, gain and gauge removed", fontsize=10, y=0.98)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_support(estimate: dict[str, Any], truth: Truth, scores: dict[str, float | None], path: Path) -> None:
@@ -266,7 +267,7 @@ def plot_support(estimate: dict[str, Any], truth: Truth, scores: dict[str, float
     sizes, real = np.abs(learned[off]), right[off] != 0.0
     low = max(float(np.quantile(sizes, 0.002)), 1e-6 * float(sizes.max()), 1e-300)
     edges = np.geomspace(low, max(float(sizes.max()), 2 * low), 70)
-    figure = _figure(5.6, 3.8)
+    figure = figure_of(5.6, 3.8)
     axes = figure.subplots()
     for chosen, colour, label in ((~real, FAINT, "true zeros"), (real, LEARNED, "true non-zeros")):
         axes.hist(np.maximum(sizes[chosen], low), edges, color=colour, alpha=0.6, label=label)
@@ -279,4 +280,4 @@ def plot_support(estimate: dict[str, Any], truth: Truth, scores: dict[str, float
     axes.text(0.03, 0.66, f"AUC {scores['support_AUC']:.3f}\n{text}", transform=axes.transAxes, va="top")
     axes.set(xscale="log", xlabel="|learned coupling|", ylabel="pairs", title="Which couplings are zero")
     axes.legend(loc="upper left")
-    _save(figure, path)
+    save_figure(figure, path)
