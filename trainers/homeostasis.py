@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from models.metabolism import Graph, HomeostasisPropagation
+from models.homeostasis import HomeostasisPropagation
+from models.metabolism import Graph
 from models.utils import sample_frames
 from trainers.data_metabolism import MetabolicData, MetabolicInputs, load_metabolism
 from trainers.idle_homeostasis import idle_keys
