@@ -28,6 +28,7 @@ class HomeostasisPropagation(nn.Module):
         activation: a key of `models.mlp.ACTIVATIONS`.
         embedding_dim: length of a.
         log_k_init_width: width of the uniform distribution of the first log_k around `LOG_K_CENTER`.
+        embedding_init_scale: standard deviation of the first a.
         freeze_stoichiometry: S is a buffer with the given values; otherwise a parameter that starts at 0.1 randn.
         legacy_softplus: rates are k softplus(prod f).
 
@@ -45,6 +46,7 @@ class HomeostasisPropagation(nn.Module):
         activation: str = "tanh",
         embedding_dim: int = 2,
         log_k_init_width: float = 3.0,
+        embedding_init_scale: float = EMBEDDING_INIT,
         freeze_stoichiometry: bool = True,
         legacy_softplus: bool = False,
     ) -> None:
@@ -54,7 +56,7 @@ class HomeostasisPropagation(nn.Module):
         self.shape, self.legacy_softplus = (n_met, n_rxn), legacy_softplus
         half = log_k_init_width / 2
         self.log_k = nn.Parameter(torch.empty(n_rxn).uniform_(LOG_K_CENTER - half, LOG_K_CENTER + half))
-        self.a = nn.Parameter(EMBEDDING_INIT * torch.randn(n_met, embedding_dim))
+        self.a = nn.Parameter(embedding_init_scale * torch.randn(n_met, embedding_dim))
         self.substrate_func = function(2, sub, activation)
         self.node_func = function(1 + embedding_dim, node, activation)
         nn.init.zeros_(self.node_func[-1].weight)

@@ -49,8 +49,8 @@ def seal(content: dict[str, Any]) -> str:
 
 
 NOT_TOLD = ("seed", "params", "homeostatic_lambda", "homeostatic_baseline", "activity_file", "activity_name")
-"""Keys of `simulation` that a training must not have: the seed would redraw the truth, params and homeostatic_* are part
-of it, and a person's recording holds the held-out frames."""
+"""Keys of `simulation` that a training must not have: the seed would redraw the truth, params and homeostatic_* are
+part of it, and a person's recording holds the held-out frames."""
 
 
 def child_config(config: Config) -> Config:
