@@ -57,7 +57,8 @@ def make(config: HomeostasisConfig, folder: Path) -> dict[str, Any]:
     oracle = score_estimate(estimate_of(network, network.log_k, _true_home(network), inputs), truth)
     ceiling = score_estimate(estimate_of(network, allowed.log_k, allowed.homeostasis, inputs), truth)
     null = _null(config, folder, inputs, truth)
-    without = score_estimate(estimate_of(network, network.log_k, 0 * _true_home(network), inputs), truth)
+    equal = np.full_like(network.log_k, network.log_k.mean())
+    plainest = score_estimate(estimate_of(network, equal, 0 * _true_home(network), inputs), truth)
     reason = None if told["ok"] else told["sentence"]
     reason = reason or oracle_fault(oracle, truth) or null_fault(null, int(allowed.identifiable.sum()))
     marks = ["shuffled_control: dc/dt of the training frames is shuffled in time; nothing can be learned from it"]
@@ -71,7 +72,7 @@ def make(config: HomeostasisConfig, folder: Path) -> dict[str, Any]:
         "oracle": plain(oracle),
         "null": plain(null),
         "ceiling": plain(ceiling),
-        "baselines": plain(without),
+        "baselines": plain(plainest),
         "activity": plain(truth.activity),
         "looked_at": {"training_frames": len(c)},
         "marks": marks if s.shuffled_control else [],
