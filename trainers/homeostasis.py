@@ -119,6 +119,7 @@ def data_train_homeostasis(  # noqa: C901 (one loop that can be read and edited 
     moments = {max(1, int(part * n_epochs * Niter)) for part in ESTIMATE_MOMENTS}
     home_from = int(training.homeostasis_start * n_epochs * Niter)
     coeff_residual, coeff_L1 = training.coeff_homeostasis_residual, training.coeff_MLP_node_L1
+    coeff_L2 = training.coeff_embedding_L2
     replaces = training.embedding_replacement == "kmeans"
     replace_at = max(1, int(training.embedding_replacement_at * n_epochs * Niter)) if replaces else math.inf
     coeff_diff, coeff_norm = training.coeff_MLP_sub_diff, training.coeff_MLP_sub_norm
@@ -168,6 +169,8 @@ def data_train_homeostasis(  # noqa: C901 (one loop that can be read and edited 
                 terms["residual"] = coeff_residual * frame_loss(left / left.detach().square().mean().sqrt(), kind)
             if coeff_L1 > 0 and with_home:
                 terms["MLP_node_L1"] = coeff_L1 * home.abs().mean()
+            if coeff_L2 > 0 and with_home and step < replace_at:
+                terms["embedding_L2"] = coeff_L2 * model.a.square().mean()
             if coeff_diff > 0:
                 terms["MLP_sub_diff"] = coeff_diff * sub_diff(model, grid, kind)
             if coeff_norm > 0:

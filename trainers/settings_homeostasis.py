@@ -101,6 +101,11 @@ class HomeostasisTraining(Section):
         aliases=("node_L1",), ge=0.0, le=1e6,
     )  # fmt: skip
     embedding_init_scale: float = key(0.1, "Standard deviation of the first embeddings.", ge=0.0, le=10.0)
+    coeff_embedding_L2: float = key(
+        0.0, "Coefficient of the mean square of the embeddings, until they are replaced: it takes away differences "
+        "that MLP_node does not use.",
+        aliases=("embedding_L2",), ge=0.0, le=1e6,
+    )  # fmt: skip
     embedding_replacement: Literal["none", "kmeans"] = key(
         "none",
         "kmeans: once in the training, each embedding becomes the median of its k-means cluster (of the learned "

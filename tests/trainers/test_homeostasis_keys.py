@@ -19,7 +19,7 @@ CHANGES = {
     "coeff_MLP_node_L1": 0.0, "coeff_MLP_sub_norm": 0.0, "coeff_k_floor": 0.0, "k_floor_threshold": 0.0,
     "coeff_k_spread": 50.0, "fix_gauge": True, "homeostasis_start": 0.5, "coeff_homeostasis_residual": 1.0,
     "recurrent_training": True, "time_step": 3, "noise_recurrent_level": 0.1, "normalise_dc": "metabolite",
-    "loss": "mse", "embedding_init_scale": 0.5, "embedding_replacement": "kmeans",
+    "loss": "mse", "embedding_init_scale": 0.5, "coeff_embedding_L2": 50.0, "embedding_replacement": "kmeans",
     "embedding_replacement_at": 0.2, "embedding_clusters_max": 2,
 }  # fmt: skip
 """Another value of every key."""
