@@ -108,7 +108,7 @@ def lines(order: Order, truth: Truth, preflight: dict[str, Any], trained: dict[s
                     "stoichiometry_R2_reduced", "exact_match_reduced")),
         *limits(preflight, "graph alone", "baselines", "stoichiometry_R2_sign_only", "stoichiometry_R2_mass_balance",
                 "exact_match_sign_only", "exact_match_mass_balance"),
-        *limits(preflight, "ceiling (true rates known)", "ceiling", "stoichiometry_R2", "exact_match"),
+        *limits(preflight, "ceiling (true rates and mass balance known)", "ceiling", "stoichiometry_R2", "exact_match"),
         *map(line, ("support_AUC", "support_precision", "support_recall")),
         "--- functions ---",
         *map(line, ("substrate_func_R2", "substrate_func_corr", "rate_func_R2", "rate_func_corr",
