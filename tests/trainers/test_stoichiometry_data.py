@@ -88,7 +88,14 @@ def test_a_training_is_told_no_truth(tiny):
     with np.load(data / "train" / "graph.npz") as graph:
         assert set(graph.files) == {"met_sub", "rxn_sub", "met_all", "rxn_all"}
     assert {p.name for p in (data / "inputs").iterdir()} == {
-        "grid_c.npy", "grid_sub.npy", "grid_pair.npy", "rate_c.npy", "heldout_c.npy", "rollout_c0.npy", "inputs.json"}
+        "grid_c.npy",
+        "grid_sub.npy",
+        "grid_pair.npy",
+        "rate_c.npy",
+        "heldout_c.npy",
+        "rollout_c0.npy",
+        "inputs.json",
+    }
     assert np.load(data / "inputs" / "grid_pair.npy").shape == (2500, 2)
 
 
