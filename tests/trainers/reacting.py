@@ -14,13 +14,16 @@ STEPS = 6
 """Gradient steps of an epoch of `TRAINING`."""
 
 
-def config(**keys):
+def config(simulation=None, **keys):
     """Return sections with these keys of graph_model or training changed."""
     tiny = read_config("stoichiometry", {})
     model = {k: v for k, v in keys.items() if k in type(tiny.graph_model).model_fields}
-    simulation = {k: v for k, v in keys.items() if k == "stoichiometry_given"}
-    training = {k: v for k, v in keys.items() if k not in model and k not in simulation}
-    return {"simulation": SIMULATION | simulation, "graph_model": MODEL | model, "training": TRAINING | training}
+    training = {k: v for k, v in keys.items() if k not in model}
+    return {
+        "simulation": SIMULATION | (simulation or {}),
+        "graph_model": MODEL | model,
+        "training": TRAINING | training,
+    }
 
 
 def write_spec(path, sections=None, **simulation):

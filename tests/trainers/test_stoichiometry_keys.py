@@ -41,6 +41,7 @@ CHANGES = {
 ELSEWHERE = {"training.freeze_stoichiometry"}
 """Needs other data: test_a_given_S_stays."""
 
+GIVEN = {"stoichiometry_given": True}
 PENALTIES = {"coeff_S_L1": 0.1, "coeff_S_integer": 0.2, "coeff_S_floor": 0.2, "coeff_mass_conservation": 0.2}
 CONFIGS = {
     "plain": {},
@@ -104,7 +105,7 @@ def test_a_key_acts_exactly_when_it_is_not_named_idle(tiny, name):
 
 
 def test_a_given_S_stays(tmp_path):
-    sections = config(freeze_stoichiometry=True, stoichiometry_given=True, coeff_S_L1=0.3, S_init_scale=0.5)
+    sections = config(GIVEN, freeze_stoichiometry=True, coeff_S_L1=0.3, S_init_scale=0.5)
     prepare(write_spec(tmp_path / "SPEC.yaml", sections), tmp_path / "data")
     given = load_stoichiometry(tmp_path / "data" / "train", tmp_path / "data" / "inputs")
     declared, run = read_config("stoichiometry", sections), Terms()
@@ -112,10 +113,10 @@ def test_a_given_S_stays(tmp_path):
     assert torch.equal(model.sto_all, given[0].graph.sto)
     assert all(set(terms) == {"prediction"} for terms in run.terms)
     idle = {k.partition(".")[2] for k, why in idle_keys(declared).items() if why.startswith("freeze")}
-    plain = trace(given, freeze_stoichiometry=True, stoichiometry_given=True)
+    plain = trace(given, simulation=GIVEN, freeze_stoichiometry=True)
     for name in idle:
         for change in others(declared, f"training.{name}"):
-            changed = trace(given, freeze_stoichiometry=True, stoichiometry_given=True, **change)
+            changed = trace(given, simulation=GIVEN, freeze_stoichiometry=True, **change)
             assert same(plain, changed), name
 
 

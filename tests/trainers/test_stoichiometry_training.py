@@ -1,6 +1,7 @@
 """A stoichiometry training as a whole: its files, determinism, kill and resume, score, and the control."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -103,32 +104,30 @@ def test_a_trial_agrees_with_itself(order):
     assert (run_dir / "out" / "estimate.npz").is_file()
 
 
-def test_a_training_that_diverges_says_so(order):
-    with pytest.raises(DivergedError):
-        train(order(learning_rate_start=1.0, learning_rate_k=1.0, n_epochs=40, log_k_init_center=5.0))
+def test_a_loss_that_is_not_finite_ends_the_run(data, tmp_path):
+    broken = shutil.copytree(data, tmp_path / "data")
+    np.save(broken / "train" / "dc.npy", np.full((2, 54, 8), np.inf, np.float32))
+    run_dir = write_order(tmp_path / "run", broken)
+    with pytest.raises(DivergedError, match=r"became (inf|nan) at epoch 0.*lower the learning rates"):
+        train(run_dir)
+    assert not (run_dir / "out" / "train.json").exists()
 
 
-RECOVERY = {"flux_limit": True, "hidden_dim": 8, "output_size": 4, "n_epochs": 1, "data_augmentation_loop": 3000,
+LONGER = {"flux_limit": True, "hidden_dim": 8, "output_size": 4, "n_epochs": 1, "data_augmentation_loop": 800,
             "batch_size": 64, "n_runs": 4, "S_init": "graph_sign", "S_init_scale": 1.0, "constrain_sign": True,
             "log_k_init_center": -1.0, "log_k_init_width": 2.0, "learning_rate_S_start": 0.02, "learning_rate_k": 0.01,
             "loss": "mse", "normalise_dc": "metabolite", "frame_sampling": "log_time", "functions_start": 0.9,
             "lr_scheduler": "cosine", "coeff_mass_conservation": 0.01}  # fmt: skip
 
 
-def recovered(folder, **simulation):
-    sections = config(**RECOVERY)
-    sections["simulation"] |= {"n_runs": 4, "n_metabolites": 12, "n_reactions": 10, "n_frames": 100, "seed": 3}
-    prepare(write_spec(folder / "SPEC.yaml", sections, **simulation), folder / "data")
-    run_dir = write_order(folder / "run", folder / "data", **RECOVERY)
+def test_a_shuffled_control_learns_nothing(tmp_path):
+    """Twelve metabolites are exhausted within frames, too soon to tell S; the real size is the science test's."""
+    size = {"n_runs": 4, "n_metabolites": 12, "n_reactions": 10, "n_frames": 100, "shuffled_control": True}
+    prepare(write_spec(tmp_path / "SPEC.yaml", config(simulation=size, **LONGER), seed=3), tmp_path / "data")
+    run_dir = write_order(tmp_path / "run", tmp_path / "data", simulation=size, **LONGER)
     train(run_dir)
-    return score(run_dir, folder / "data")["metrics"], json.loads((folder / "data" / "preflight.json").read_text())
-
-
-def test_reactions_are_found_and_a_shuffled_control_stays_below_the_graph(tmp_path):
-    (tmp_path / "real").mkdir(), (tmp_path / "control").mkdir()
-    found, preflight = recovered(tmp_path / "real")
-    baseline = preflight["baselines"]["stoichiometry_R2_mass_balance"]
-    assert found["stoichiometry_R2_reduced"]["value"] > 0.95 and found["one_step_R2"]["value"] > 0.9
-    control, _ = recovered(tmp_path / "control", shuffled_control=True)
-    assert control["stoichiometry_R2"]["value"] < baseline
-    assert control["stoichiometry_R2_strict"]["value"] < found["stoichiometry_R2_strict"]["value"]
+    found = score(run_dir, tmp_path / "data")
+    baseline = json.loads((tmp_path / "data" / "preflight.json").read_text())["baselines"]
+    assert found["marks"] and "shuffled in time" in found["marks"][0]
+    assert found["metrics"]["stoichiometry_R2"]["value"] < baseline["stoichiometry_R2_mass_balance"]
+    assert found["metrics"]["one_step_R2"]["value"] < 0.1
