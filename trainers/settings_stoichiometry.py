@@ -53,8 +53,8 @@ class StoichiometryTraining(Section):
         "steps follows from batch_size.",
         unit="frames", ge=0, le=1024,
     )  # fmt: skip
-    n_runs: int = key(1, "Trajectories of the data that are trained on, at most simulation.n_runs.", unit="runs",
-                      ge=1, le=1000)  # fmt: skip
+    n_runs: int = key(1, "Trajectories of the data that are trained on, at most simulation.n_runs; 0: all of them.",
+                      unit="runs", ge=0, le=1000)  # fmt: skip
     frame_sampling: Literal["uniform", "log_time"] = key(
         "uniform", "How frames are drawn: all alike, or uniform in log(time + 10 frames), because what happens soon "
         "after the start is the richest and is over soon."
