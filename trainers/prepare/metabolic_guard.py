@@ -60,8 +60,8 @@ def guard(folder: Path, delta_t: float, pulse_every: int = 0, circadian: tuple[f
                 f"frames of {broken} do not follow from dc/dt (relative error {follow[broken]:.3g})"}  # fmt: skip
     what = "held-out dc/dt (the training's is shuffled, as declared)" if shuffled else "dc/dt"
     some = f", looked at in {per_run} of {c.shape[1]} frames of a run" if per_run < c.shape[1] else ""
-    return {"ok": True, "relative_error": looked[worst], "sentence":
-            f"{what} equals the right-hand side of the saved network (relative error {looked[worst]:.1e}{some})"}  # fmt: skip
+    told = f"{what} equals the right-hand side of the saved network (relative error {looked[worst]:.1e}{some})"
+    return {"ok": True, "relative_error": looked[worst], "sentence": told}
 
 
 def expected(c: Array, time: Array, truth: dict[str, Any], circadian: tuple[float, float], rates: Rates) -> Array:
