@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch_geometric.nn import MessagePassing
 
-from models.metabolism import Graph, HomeostasisPropagation
+from models.homeostasis import HomeostasisPropagation
+from models.metabolism import Graph
 from models.stoichiometry import TAKEN_MIN, StoichiometryPropagation
 
 

@@ -5,15 +5,18 @@ Axis letters: P runs, T frames, B batch, M metabolites, R reactions, G grid poin
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from models.metabolism import Graph, HomeostasisPropagation
+from models.homeostasis import HomeostasisPropagation
+from models.metabolism import Graph
 from models.utils import sample_frames
 from trainers.data_metabolism import MetabolicData, MetabolicInputs, load_metabolism
+from trainers.embeddings import replace_embeddings_
 from trainers.idle_homeostasis import idle_keys
 from trainers.losses_metabolism import (
     dc_unit,
@@ -50,6 +53,7 @@ def new_model(graph: Graph, graph_model: Any, training: Any) -> HomeostasisPropa
         activation=graph_model.MLP_activation,
         embedding_dim=graph_model.embedding_dim,
         log_k_init_width=training.log_k_init_width,
+        embedding_init_scale=training.embedding_init_scale,
         freeze_stoichiometry=training.freeze_stoichiometry,
         legacy_softplus=graph_model.legacy_softplus,
     )
@@ -115,6 +119,8 @@ def data_train_homeostasis(  # noqa: C901 (one loop that can be read and edited 
     moments = {max(1, int(part * n_epochs * Niter)) for part in ESTIMATE_MOMENTS}
     home_from = int(training.homeostasis_start * n_epochs * Niter)
     coeff_residual, coeff_L1 = training.coeff_homeostasis_residual, training.coeff_MLP_node_L1
+    replaces = training.embedding_replacement == "kmeans"
+    replace_at = max(1, int(training.embedding_replacement_at * n_epochs * Niter)) if replaces else math.inf
     coeff_diff, coeff_norm = training.coeff_MLP_sub_diff, training.coeff_MLP_sub_norm
     coeff_floor, coeff_spread = training.coeff_k_floor, training.coeff_k_spread
 
@@ -137,7 +143,9 @@ def data_train_homeostasis(  # noqa: C901 (one loop that can be read and edited 
 
         for _ in range(step - epoch * Niter, Niter):
             runs = sample_frames(len(c_all), batch_size, sampler).to(run.device)
-            frames = sample_frames(c_all.shape[1] - time_step, batch_size, sampler).to(run.device)
+            frames = sample_frames(c_all.shape[1] - max(1, time_step), batch_size, sampler).to(run.device)
+            if step == replace_at:
+                replace_embeddings_(model.a, 0, training.embedding_clusters_max)
             c, with_home, terms = c_all[runs, frames], step >= home_from, {}
 
             if time_step == 0:
@@ -174,6 +182,8 @@ def data_train_homeostasis(  # noqa: C901 (one loop that can be read and edited 
 
             optimizer.zero_grad()
             loss.backward()
+            if step >= replace_at:
+                model.a.grad = None  # embeddings stay what they were replaced by
             optimizer.step()
             scheduler.step()
             step += 1

@@ -24,6 +24,9 @@ def idle_keys(config: HomeostasisConfig) -> dict[str, str]:
         idle |= dict.fromkeys(("lr_scheduler_final", "lr_scheduler_drops"), "lr_scheduler is none")
     elif t.lr_scheduler == "cosine":
         idle["lr_scheduler_drops"] = "lr_scheduler is cosine"
+    if t.embedding_replacement == "none":
+        when = ("embedding_replacement_at", "embedding_clusters_max")
+        idle |= dict.fromkeys(when, "embedding_replacement is none")
     rates = [t.learning_rate_k, t.learning_rate_embedding, t.learning_rate_node, t.learning_rate_sub]
     if t.freeze_stoichiometry is False:
         rates.append(t.learning_rate_S_start)

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 class MetricSpec(NamedTuple):
     """What a metric is and how it is written."""
 
-    direction: Literal["max", "min", "none"]
+    direction: Literal["max", "min", "target", "none"]
     format: str
     description: str
     aliases: tuple[str, ...] = ()
@@ -17,6 +17,8 @@ class MetricSpec(NamedTuple):
     version: int = 1
     corrected_by: str | None = None
     """Metric that stands for this one where its recorded form misleads (the degeneracy gap of a chaotic system)."""
+    target: float | None = None
+    """Best value where the direction is `target`."""
 
 
 def r2(description: str, *aliases: str, corrected_by: str | None = None) -> MetricSpec:

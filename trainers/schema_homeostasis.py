@@ -8,16 +8,18 @@ from trainers.settings_homeostasis import TYPES_MAX
 _SLOPE = "Slope of the mean MLP_node of the metabolites of type {t} over c from 0 to 40 (recorded range)."
 
 
+def _best_at_1(description: str, *aliases: str) -> MetricSpec:
+    return MetricSpec("target", "%.4f", description, aliases, target=1.0)
+
+
 def _of_types() -> dict[str, MetricSpec]:
     found: dict[str, MetricSpec] = {}
     for t in range(TYPES_MAX):
         found |= {
             f"MLP_node_slope_{t}": MetricSpec("none", "%.6f", _SLOPE.format(t=t), unit="1/time"),
             f"MLP_node_gt_slope_{t}": MetricSpec("none", "%.6f", f"True slope of type {t}, -lambda.", unit="1/time"),
-            f"MLP_node_slope_ratio_{t}": MetricSpec("none", "%.4f", f"Learned over true slope of type {t}; best at 1."),
-            f"MLP_node_offset_ratio_{t}": MetricSpec(
-                "none", "%.4f", f"Learned over true offset at c = 0 of type {t}; best at 1."
-            ),
+            f"MLP_node_slope_ratio_{t}": _best_at_1(f"Learned over true slope of type {t}."),
+            f"MLP_node_offset_ratio_{t}": _best_at_1(f"Learned over true offset at c = 0 of type {t}."),
         }
     return found
 
@@ -38,12 +40,11 @@ HOMEOSTASIS_METRICS: dict[str, MetricSpec] = {
     "rate_constants_R2_strict": r2("1 - SSE/SST of corrected log10 k over the identifiable reactions; nothing fitted."),
     "trimmed_R2": r2("rate_constants_R2 without outliers; not defined if they are more than half."),
     "n_outliers": MetricSpec("min", "%d", "Reactions with |delta log_k| > 0.3 after the correction.", unit="reactions"),
-    "slope": MetricSpec("none", "%.4f", "Slope of learned on true log10 k without outliers; 1 at best."),
-    "alpha": MetricSpec("none", "%.4f", "MLP_sub(1, 1), the scale that k has taken over; 1 at best."),
-    "avg_slope_ratio": MetricSpec("none", "%.4f", "Mean over types of the learned over the true slope; best at 1.",
-                                  ("slope_ratio",)),
-    "avg_slope_ratio_visited": MetricSpec(
-        "none", "%.4f", "The same with slopes over the concentrations that the training frames visit (5 to 95 %)."
+    "slope": _best_at_1("Slope of learned on true log10 k without outliers."),
+    "alpha": _best_at_1("MLP_sub(1, 1), the scale that k has taken over."),
+    "avg_slope_ratio": _best_at_1("Mean over types of the learned over the true slope.", "slope_ratio"),
+    "avg_slope_ratio_visited": _best_at_1(
+        "The same with slopes over the concentrations that the training frames visit (5 to 95 %)."
     ),
     **_of_types(),
     "homeostasis_R2": r2("1 - SSE/SST of MLP_node's output against the true homeostatic term on held-out frames."),

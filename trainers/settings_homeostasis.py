@@ -12,6 +12,7 @@ from trainers.settings_metabolism import Metabolism
 _LEARNED_S = "freeze_stoichiometry is false"
 _ROLLOUT = "recurrent_training is true"
 _SCHEDULE = "lr_scheduler is not none"
+_REPLACES = "embedding_replacement is kmeans"
 TYPES_MAX = 4
 """Types of metabolites for which metrics are named."""
 
@@ -99,6 +100,19 @@ class HomeostasisTraining(Section):
         "suppresses the homeostasis that is to be recovered.",
         aliases=("node_L1",), ge=0.0, le=1e6,
     )  # fmt: skip
+    embedding_init_scale: float = key(0.1, "Standard deviation of the first embeddings.", ge=0.0, le=10.0)
+    embedding_replacement: Literal["none", "kmeans"] = key(
+        "none",
+        "kmeans: once in the training, each embedding becomes the median of its k-means cluster (of the learned "
+        "embeddings alone, as many clusters as have the largest silhouette) and stays fixed from then on.",
+    )
+    embedding_replacement_at: float = key(
+        0.5, "When embeddings are replaced, as a fraction of all gradient steps.", gt=0.0, le=0.99,
+        acts_when=_REPLACES,
+    )  # fmt: skip
+    embedding_clusters_max: int = key(
+        8, "Most clusters that are tried.", unit="clusters", ge=2, le=100, acts_when=_REPLACES
+    )
     coeff_MLP_sub_norm: float = key(
         1.0, "Coefficient of (MLP_sub(c=1, |s|=1) - 1)^2.", aliases=("sub_norm",), ge=0.0, le=1e6
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from models.utils import sample_frames
 from trainers.compiling import compiler, right_hand_side
 from trainers.data import XNORM_STD, SignalData, SignalInputs, load_signal
 from trainers.embeddings import replace_embeddings_, replacement_step
+from trainers.errors import DivergedError
 from trainers.idle import idle_keys
 from trainers.losses import (
     coefficients,
@@ -28,7 +30,7 @@ from trainers.losses import (
 from trainers.optim import rate_factor
 from trainers.order import Order
 from trainers.rollout import euler_rollout, ode_solver, rollout_depth
-from trainers.run import Run, carry_out
+from trainers.run import Run
 from trainers.settings import Reader, SignalConfig, n_iterations
 
 ESTIMATE_MOMENTS = (0.05, 0.3, 0.65)
@@ -229,13 +231,23 @@ def train(order: Order, run_dir: Path, new_run: type[Run] | None = None) -> None
     Raises:
         StepError: see `trainers.errors`.
     """
+    torch.set_num_threads(useful_threads(order.threads, order.config))
+    if order.device == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(True)
     data, inputs = load_signal(order.train, order.inputs)
     run = (new_run or Run)(run_dir, order.identity, order.device)
-    config, training = Reader(order.config), order.config.training
-    with carry_out(run, order, share=useful_threads(order.threads, order.config) > 1):
-        with compiler(training.compile, run.out / "compiled"):
-            model = data_train_signal(config, data, inputs, run)
-        count = training.batch_size * data.u.shape[1]
-        final_loss = root_mean_square(run.mean_prediction_loss, training.loss, count) * residual_unit(training, data)
-        run.save_final(estimates(model, inputs), predictions(model, inputs))
-        run.finish(sorted(config.keys_read), idle_keys(order.config), final_loss)
+    run.listen()
+    config = Reader(order.config)
+    training = order.config.training
+    with compiler(training.compile, run.out / "compiled"):
+        model = data_train_signal(config, data, inputs, run)
+    count = training.batch_size * data.u.shape[1]
+    final_loss = root_mean_square(run.mean_prediction_loss, training.loss, count) * residual_unit(training, data)
+    learned = estimates(model, inputs)
+    for name, value in learned.items():
+        if not bool(torch.isfinite(value).all()):
+            raise DivergedError(f"{name} is not finite after the last step; lower the learning rates")
+    arrays = learned | predictions(model, inputs)
+    run.save_estimate(arrays, *run.last, final=True)
+    run.finish(sorted(config.keys_read), idle_keys(order.config), final_loss)

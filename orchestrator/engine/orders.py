@@ -48,9 +48,9 @@ def seal(content: dict[str, Any]) -> str:
     return f"{text}sha256: {hashlib.sha256(text.encode()).hexdigest()}\n"
 
 
-NOT_TOLD = ("seed", "params", "activity_file", "activity_name")
-"""Keys of `simulation` that a training must not have: the seed would redraw the truth, params are part of it, and a
-person's recording holds the held-out frames."""
+NOT_TOLD = ("seed", "params", "homeostatic_lambda", "homeostatic_baseline", "activity_file", "activity_name")
+"""Keys of `simulation` that a training must not have: the seed would redraw the truth, params and homeostatic_* are
+part of it, and a person's recording holds the held-out frames."""
 
 
 def child_config(config: Config) -> Config:

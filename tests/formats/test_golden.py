@@ -204,6 +204,45 @@ def test_metabolism_homeostasis_compiles():
     assert lines == [320, 320, 320, 321, 321, 322, 322, 323, 323]
 
 
+JOINT = {
+    "Converged": "rate_constants_R2 > 0.9 AND avg_slope_ratio in [0.5, 2.0] AND embedding_cluster_acc = 1.0",
+    "Partial-k": "rate_constants_R2 > 0.9", "Partial-homeo": "rate_constants_R2 >= 0.5 AND avg_slope_ratio >= 0.1",
+    "Failed": "rate_constants_R2 < 0.5",
+}  # fmt: skip
+"""What seed document 001 says of its classes, two of them in words ("slopes improving")."""
+
+
+def test_the_seed_document_of_the_homeostasis_compiles_for_our_system():
+    folder = ROOT / "explorations" / "metabolism_homeostasis"
+    spec = read_exploration(yaml_edit.load((folder / "exploration.yaml").read_text(), "exploration.yaml") | {
+        "classes": JOINT})  # fmt: skip
+    config = yaml_edit.read((folder / "config.yaml").read_text(), "config.yaml")
+    known = read_schema(json.loads((ROOT / "trainers" / "schema.json").read_text()), "homeostasis")
+    draft = read_instruction((GOLDEN / "metabolism_homeostasis.md").read_text(encoding="utf-8"), "m.md")
+    found = compile_all("metabolism_homeostasis", draft, known, spec, config, "cpu").contract
+    assert found is not None and found.primary.name == "rate_constants_R2"
+    assert len([k for k in found.keys if k.level == "free"]) == 17
+    frozen = {k.key for k in found.keys if k.level == "frozen"}
+    assert {"training.freeze_stoichiometry", "training.learning_rate_S_start", "training.coeff_S_L1"} <= frozen
+    assert [r.values for r in found.spread] == [
+        {}, {"training.learning_rate_node": 5e-4}, {"training.coeff_MLP_node_L1": 0.1},
+        {"training.recurrent_training": True, "training.time_step": 4, "training.learning_rate_k": 2e-3},
+    ]  # fmt: skip
+    assert (len(found.log_config), len(found.log_metrics)) == (12, 16)
+    assert [len(v.conditions) for v in found.verdicts] == [5, 1, 2, 1]
+
+
+def test_our_instruction_of_the_homeostasis_compiles_and_is_ranked_by_the_joint_score():
+    compiled = ours(ROOT / "instructions" / "metabolism_homeostasis.md", name="metabolism_homeostasis")
+    found = compiled.contract
+    assert found is not None and found.primary.name == "joint_score"
+    assert not [k.key for k in found.keys if k.level == "free" and k.key.startswith("simulation.")]
+    assert {m.name: (m.direction, m.target) for m in found.metrics}["avg_slope_ratio"] == ("target", 1.0)
+    assert all(row.known for row in found.strategies)
+    assert [len(v.conditions) for v in found.verdicts] == [5, 1, 2, 1]
+    assert len(found.log_metrics) == 19 and len(found.log_visual) == 4
+
+
 KNOWN = """\
 training:
   learning_rate_k: 5E-3

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.metabolism import Graph, HomeostasisPropagation
+from models.homeostasis import HomeostasisPropagation
+from models.metabolism import Graph
 from models.stoichiometry import SIGN_FLOOR, StoichiometryPropagation
 from trainers.prepare.metabolic_files import with_decoys
 from trainers.prepare.reactions import draw_network

@@ -109,7 +109,7 @@ def lines(order: Order, truth: Truth, preflight: dict[str, Any], trained: dict[s
         *limits(preflight, "ceiling", "ceiling", "rate_constants_R2", "rate_constants_R2_identifiable", "joint_score",
                 "avg_slope_ratio", "test_R2_100"),
         *limits(preflight, "untrained", "null", "rate_constants_R2", "one_step_R2"),
-        *limits(preflight, "true reactions without homeostasis", "baselines", "one_step_R2", "joint_score"),
+        *limits(preflight, "all k equal, no homeostasis", "baselines", "one_step_R2", "test_R2_100"),
     ]  # fmt: skip
 
 
