@@ -53,8 +53,8 @@ class StoichiometryTraining(Section):
         "steps follows from batch_size.",
         unit="frames", ge=0, le=1024,
     )  # fmt: skip
-    n_runs: int = key(1, "Trajectories of the data that are trained on, at most simulation.n_runs; 0: all of them.",
-                      unit="runs", ge=0, le=1000)  # fmt: skip
+    n_runs: int = key(1, "Trajectories of the data that are trained on; all of them where they are fewer.",
+                      unit="runs", ge=1, le=1000)  # fmt: skip
     frame_sampling: Literal["uniform", "log_time"] = key(
         "uniform", "How frames are drawn: all alike, or uniform in log(time + 10 frames), because what happens soon "
         "after the start is the richest and is over soon."
@@ -190,8 +190,6 @@ class StoichiometryConfig(Section):
         if s.stoichiometry_given != t.freeze_stoichiometry:
             raise ValueError("freeze_stoichiometry and simulation.stoichiometry_given: expected both true (training is "
                              "told S and keeps it) or both false (it learns S)")  # fmt: skip
-        if t.n_runs > s.n_runs:
-            raise ValueError(f"n_runs: training asks for {t.n_runs}, simulation.n_runs has {s.n_runs}")
         if t.time_step >= s.n_frames // 4:
             raise ValueError("time_step: expected less than a quarter of simulation.n_frames")
         return self

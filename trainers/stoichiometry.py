@@ -99,7 +99,7 @@ def data_train_stoichiometry(  # noqa: C901 (one loop that can be read and edite
     torch.manual_seed(training.seed)
     sampler = torch.Generator().manual_seed(training.seed)
     model = new_model(data.graph, data.delta_t, graph_model, training).to(run.device)
-    c_all, dc_all = data.on(run.device, training.n_runs or len(data.c))
+    c_all, dc_all = data.on(run.device, min(training.n_runs, len(data.c)))
     sampling = (training.frame_sampling, training.log_time_period)
     unit = dc_unit(dc_all[:, typical_frames(dc_all.shape[1], *sampling)], training.normalise_dc)
     grid = inputs.grid_sub.to(run.device)
@@ -193,7 +193,7 @@ def train(order: Order, run_dir: Path, new_run: type[Run] | None = None) -> None
     with carry_out(run, order, share=training.batch_size * n_met >= ROWS_WORTH_SHARING):
         model = data_train_stoichiometry(config, data, inputs, run)
         sampling = (training.frame_sampling, training.log_time_period)
-        seen = data.on("cpu", training.n_runs or len(data.c))[1]
+        seen = data.on("cpu", min(training.n_runs, len(data.c)))[1]
         unit = float(dc_unit(seen[:, typical_frames(seen.shape[1], *sampling)], training.normalise_dc).mean())
         size = training.batch_size_functions or training.batch_size
         final_loss = root_mean_square(run.mean_prediction_loss, training.loss, size, n_met) * unit

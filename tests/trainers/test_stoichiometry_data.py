@@ -162,7 +162,6 @@ def test_the_ceiling_is_high_where_the_rates_are_known(tiny):
     ({"simulation": {"cycle_fraction": 0.5}}, "homeostasis"),
     ({"simulation": {"stoichiometry_given": True}}, "freeze_stoichiometry"),
     ({"training": {"freeze_stoichiometry": True}}, "stoichiometry_given"),
-    ({"training": {"n_runs": 3}}, "simulation.n_runs has 1"),
     ({"training": {"time_step": 30}, "simulation": {"n_frames": 60}}, "time_step"),
 ])  # fmt: skip
 def test_configs_that_cannot_be_learned_are_refused(sections, word):
