@@ -18,7 +18,8 @@ from trainers.stoichiometry import data_train_stoichiometry, estimates
 START = Path(__file__).resolve().parents[2] / "explorations" / "metabolism_stoichiometry" / "config.yaml"
 FOUND_MODEL = {"hidden_dim": 16, "output_size": 8}
 FOUND = {"seed": 0, "n_runs": 20, "n_epochs": 5, "n_epochs_init": 2, "first_coeff_L1": 3e-7,
-         "data_augmentation_loop": 1000, "batch_size": 256, "batch_size_functions": 64, "frame_sampling": "log_time", "S_init": "graph_sign",
+         "data_augmentation_loop": 1000, "batch_size": 256, "batch_size_functions": 64,
+         "frame_sampling": "log_time", "S_init": "graph_sign",
          "S_init_scale": 1.0, "constrain_sign": True, "log_k_init_center": -2.0, "log_k_init_width": 2.0,
          "functions_start": 0.25, "learning_rate_start": 3e-3, "learning_rate_S_start": 2e-2, "learning_rate_k": 1e-2,
          "gauge_parameter": True, "learning_rate_gauge": 1e-2, "gauge_start": 0.15, "coeff_S_floor": 3e-3,
