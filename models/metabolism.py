@@ -34,10 +34,10 @@ class Graph(NamedTuple):
     """Net stoichiometric coefficients (E_all,), where they are given."""
 
 
-def function(inputs: int, size: tuple[int, int], activation: str) -> nn.Sequential:
-    """Return an MLP inputs -> width -> ... -> 1 in torch's default initialisation; `size` is (width, linear layers)."""
+def function(inputs: int, size: tuple[int, int], activation: str, outputs: int = 1) -> nn.Sequential:
+    """Return an MLP inputs -> width -> ... -> outputs, torch's default initialisation; `size`: width, linear layers."""
     width, n_layers = size
-    widths = [inputs] + [width] * (n_layers - 1) + [1]
+    widths = [inputs] + [width] * (n_layers - 1) + [outputs]
     layers: list[nn.Module] = []
     for a, b in itertools.pairwise(widths):
         layers += [nn.Linear(a, b), ACTIVATIONS[activation]()]

@@ -98,3 +98,39 @@ def load_metabolism(train: Path, inputs: Path) -> tuple[MetabolicData, Metabolic
     if data.c.shape != data.dc.shape or not m == data.c.shape[2] == wanted.heldout_c.shape[1]:
         raise RefusedError(f"{train}: c, dc, the graph and the inputs disagree about metabolites or frames")
     return data, wanted
+
+
+class StoichiometryInputs(NamedTuple):
+    """Where the final model of learned S is asked to predict; V visited states, G grid points."""
+
+    grid_pair: torch.Tensor
+    """Concentration and |s| of a single substrate (G, 2), at which the composed rate is compared."""
+    grid_sub: torch.Tensor
+    """Concentrations at which substrate_func(c, 1) must not fall (G_s,)."""
+    rate_c: torch.Tensor
+    """States at which the rate of every reaction is compared (V, M)."""
+    heldout_c: torch.Tensor
+    rollout_c0: torch.Tensor
+    rollout_frames: int
+    delta_t: float
+
+
+def load_stoichiometry(train: Path, inputs: Path) -> tuple[MetabolicData, StoichiometryInputs]:
+    """Return the training frames and the held-out inputs of a regime whose S is learned.
+
+    Raises:
+        RefusedError: a file is missing or unreadable, or shapes disagree.
+    """
+    data, others = load_metabolism(train, inputs)
+    wanted = StoichiometryInputs(
+        grid_pair=_floats(inputs / "grid_pair.npy"),
+        grid_sub=others.grid_sub,
+        rate_c=_floats(inputs / "rate_c.npy"),
+        heldout_c=others.heldout_c,
+        rollout_c0=others.rollout_c0,
+        rollout_frames=others.rollout_frames,
+        delta_t=others.delta_t,
+    )
+    if wanted.rate_c.shape[1] != data.graph.n_metabolites:
+        raise RefusedError(f"{inputs}/rate_c.npy: expected {data.graph.n_metabolites} metabolites")
+    return data, wanted

@@ -79,3 +79,18 @@ def stoichiometry_penalties(model: Any, training: Any) -> dict[str, torch.Tensor
     if training.coeff_mass_conservation > 0:
         terms["mass"] = training.coeff_mass_conservation * model.S().sum(dim=0).square().mean()
     return terms
+
+
+def S_integer(sto: torch.Tensor) -> torch.Tensor:
+    """Return the mean of sin^2(pi S) over the edges (E,)."""
+    return torch.sin(math.pi * sto).square().mean()
+
+
+def S_floor(sto: torch.Tensor) -> torch.Tensor:
+    """Return the mean of relu(1 - |S|)^2 over the edges (E,)."""
+    return torch.relu(1.0 - sto.abs()).square().mean()
+
+
+def mass(sto: torch.Tensor, rxn_all: torch.Tensor, n_reactions: int) -> torch.Tensor:
+    """Return the mean over reactions of (sum_i S_ij)^2, from the edges (E,)."""
+    return torch.zeros(n_reactions, device=sto.device).index_add(0, rxn_all, sto).square().mean()

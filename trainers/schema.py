@@ -8,6 +8,7 @@ from typing import Any
 
 from trainers.metric_spec import MetricSpec, r2
 from trainers.schema_homeostasis import HOMEOSTASIS_METRICS, HOMEOSTASIS_TRUTH
+from trainers.schema_stoichiometry import STOICHIOMETRY_METRICS, STOICHIOMETRY_TRUTH
 from trainers.sections import describe, fields
 from trainers.settings import SYSTEMS
 from trainers.yaml_io import write_text
@@ -108,10 +109,15 @@ NEEDS_TRUTH: dict[str, frozenset[str]] = {
         "embedding_silhouette", "spectral_radius", "spectral_radius_learned",
     }),
     "homeostasis": HOMEOSTASIS_TRUTH,
+    "stoichiometry": STOICHIOMETRY_TRUTH,
 }  # fmt: skip
 """Metrics that compare with true parameters: absent, never zero, on people's own recordings."""
 
-METRICS: dict[str, dict[str, MetricSpec]] = {"signal": SIGNAL_METRICS, "homeostasis": HOMEOSTASIS_METRICS}
+METRICS: dict[str, dict[str, MetricSpec]] = {
+    "signal": SIGNAL_METRICS,
+    "homeostasis": HOMEOSTASIS_METRICS,
+    "stoichiometry": STOICHIOMETRY_METRICS,
+}
 
 
 def build() -> dict[str, Any]:

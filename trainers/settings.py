@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from trainers.errors import RefusedError
 from trainers.sections import Section, extra_of, fields, key
 from trainers.settings_homeostasis import HomeostasisConfig
+from trainers.settings_stoichiometry import StoichiometryConfig
 from trainers.yaml_io import load_yaml
 
 __all__ = ["SYSTEMS", "Reader", "Section", "SignalConfig", "load_yaml", "n_iterations", "read_config"]
@@ -356,7 +357,11 @@ class SignalConfig(Section):
     """Groups of keys of which at most one may be true."""
 
 
-SYSTEMS: dict[str, Any] = {"signal": SignalConfig, "homeostasis": HomeostasisConfig}
+SYSTEMS: dict[str, Any] = {
+    "signal": SignalConfig,
+    "homeostasis": HomeostasisConfig,
+    "stoichiometry": StoichiometryConfig,
+}
 """The config of each system; what programs a system has: trainers/systems.py."""
 
 

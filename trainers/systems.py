@@ -15,6 +15,11 @@ PARTS: dict[str, dict[str, str]] = {
         "prepare": "trainers.prepare.homeostasis",
         "score": "trainers.scoring.homeostasis",
     },
+    "stoichiometry": {
+        "train": "trainers.stoichiometry",
+        "prepare": "trainers.prepare.stoichiometry",
+        "score": "trainers.scoring.stoichiometry",
+    },
 }
 """A `train` module has `train`; a `prepare` module `make`; a `score` module the functions of `scoring.score.Scorer`."""
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from trainers.errors import RefusedError
 from trainers.prepare.files import HELDOUT_MAX, ROLLOUT_FRAMES, SHOWN_FRAMES, TRAIN_PART, save
-from trainers.prepare.reactions import Network, Simulated, draw_network, simulate_run
+from trainers.prepare.reactions import Network, Simulated, draw_network, simulate_run, simulate_runs
 from trainers.settings_metabolism import Metabolism
 from trainers.yaml_io import write_text
 
@@ -28,7 +28,7 @@ def simulate(simulation: Metabolism, folder: Path) -> Network:
     """
     network = draw_network(simulation)
     states = np.random.SeedSequence((simulation.seed, 7)).spawn(simulation.n_runs + 1)
-    runs = [simulate_run(network, simulation, np.random.default_rng(s), simulation.n_frames) for s in states[:-1]]
+    runs = simulate_runs(network, simulation, [np.random.default_rng(s) for s in states[:-1]], simulation.n_frames)
     second = simulate_run(network, simulation, np.random.default_rng(states[-1]), ROLLOUT_FRAMES, pulses=False)
     if not all(np.isfinite(run.c).all() for run in (*runs, second)):
         raise RefusedError("the simulated concentrations are not finite; lower delta_t or simulation.log_k_max")
@@ -52,12 +52,27 @@ def _write_train(network: Network, s: Metabolism, runs: list[Simulated], n_train
         dc = np.stack([run[rng.permutation(n_train)] for run in dc])
     save(folder, {"train/c.npy": np.stack([run.c[:n_train] for run in runs]).astype(np.float32),
                   "train/dc.npy": dc.astype(np.float32)})  # fmt: skip
-    met, rxn = np.nonzero(network.S)
+    met, rxn = np.nonzero(with_decoys(network.S, s.seed) if s.decoy_edges else network.S)
     graph: dict[str, Any] = {"met_sub": network.met_sub, "rxn_sub": network.rxn_sub, "met_all": met, "rxn_all": rxn}
+    save(folder, {"truth/told_edges.npy": np.stack([met, rxn]), "truth/told_sto.npy": network.S[met, rxn]})
     if s.stoichiometry_given:
         graph |= {"order": network.order.astype(np.float32), "sto": network.S[met, rxn].astype(np.float32)}
     with open(folder / "train" / "graph.npz", "wb") as file:
         np.savez(file, **graph)
+
+
+def with_decoys(S: np.ndarray, seed: int) -> np.ndarray:
+    """Return where an edge is told (M, R): every true one, and as many false products of each reaction.
+
+    The false ones are metabolites that the reaction has not (all of those, where they are fewer). Edges stand in the
+    order of metabolites and reactions, so their order tells nothing.
+    """
+    rng = np.random.default_rng((seed, 13))
+    told = S != 0
+    for j, true in enumerate(S.T != 0):
+        free = np.flatnonzero(~true)
+        told[rng.choice(free, size=min(int(true.sum()), len(free)), replace=False), j] = True
+    return told
 
 
 def _write_rest(network: Network, runs: list[Simulated], n_train: int, second: Simulated, folder: Path) -> None:
@@ -90,8 +105,8 @@ def _write_rest(network: Network, runs: list[Simulated], n_train: int, second: S
         "truth/baseline.npy": network.baseline,
     })  # fmt: skip
     c = np.concatenate([run.c for run in runs])
-    described = {"n_metabolites": c.shape[1], "n_reactions": network.n_reactions, "n_frames": len(c),
-                 "c_min": c.min(), "c_max": c.max(), "edges": np.count_nonzero(network.S),
+    described = {"n_metabolites": c.shape[1], "n_reactions": network.n_reactions, "n_frames": len(runs[0].c),
+                 "n_runs": len(runs), "c_min": c.min(), "c_max": c.max(), "edges": np.count_nonzero(network.S),
                  "substrate_edges": len(network.met_sub),
                  "circadian_amplitude": network.circadian[0], **_ranks(c)}  # fmt: skip
     text = json.dumps({name: float(value) for name, value in described.items()}, indent=1)

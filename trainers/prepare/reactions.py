@@ -80,7 +80,8 @@ class Network(NamedTuple):
             return k * v
         sent = self.substrate_func(np.stack([at, np.broadcast_to(self.order, at.shape)], axis=-1))
         h = np.zeros((len(c), self.n_reactions, RATE_MESSAGE))
-        np.add.at(h, (slice(None), self.rxn_sub), sent)
+        named, starts = np.unique(self.rxn_sub, return_index=True)
+        h[:, named] = np.add.reduceat(sent, starts, axis=1)
         return k * np.logaddexp(0.0, self.rate_func(h)[..., 0])
 
     def limited(self, c: Array, v: Array) -> Array:
@@ -89,12 +90,18 @@ class Network(NamedTuple):
         Each substrate allows the fraction c / (consumption of all reactions * delta_t) of its reactions, at most 1; a
         reaction has the smallest fraction of its substrates.
         """
-        taken = np.zeros_like(c)
-        np.add.at(taken, (slice(None), self.met_sub), self.order * v[:, self.rxn_sub] * self.delta_t)
-        allowed = np.minimum(1.0, c / np.maximum(taken, 1e-300))
+        taking = np.zeros((c.shape[1], self.n_reactions))
+        taking[self.met_sub, self.rxn_sub] = self.order * self.delta_t
+        allowed = np.minimum(1.0, c / np.maximum(v @ taking.T, 1e-300))
         scale = np.ones_like(v)
-        np.minimum.at(scale, (slice(None), self.rxn_sub), allowed[:, self.met_sub])
+        named, starts = np.unique(self.rxn_sub, return_index=True)
+        scale[:, named] = np.minimum.reduceat(allowed[:, self.met_sub], starts, axis=1)
         return v * scale
+
+    def net_rates(self, c: Array) -> Array:
+        """Return v (C, R) of concentrations (C, M), flux limit included: dc/dt is S v and the homeostatic term."""
+        v = self.rates(c)
+        return self.limited(c, v) if self.flux_limit else v
 
     def homeostasis(self, c: Array, time: Array | float = 0.0) -> Array:
         """Return -lambda (c - c0) of concentrations (C, M); `time` (C,) moves c0 where it is circadian."""
@@ -104,10 +111,7 @@ class Network(NamedTuple):
 
     def rhs(self, c: Array, time: Array | float = 0.0) -> Array:
         """Return dc/dt (C, M) at concentrations (C, M) and times (C,)."""
-        v = self.rates(c)
-        if self.flux_limit:
-            v = self.limited(c, v)
-        return v @ self.S.T + self.homeostasis(c, time)
+        return self.net_rates(c) @ self.S.T + self.homeostasis(c, time)
 
 
 def draw_network(simulation: Metabolism) -> Network:
@@ -200,19 +204,28 @@ class Simulated(NamedTuple):
 def simulate_run(
     network: Network, simulation: Metabolism, rng: np.random.Generator, n_frames: int, pulses: bool = True
 ) -> Simulated:
-    """Return forward Euler frames from c(0) ~ U(c_min, c_max), concentrations kept at or above 0.
+    """Return a single trajectory of `simulate_runs`."""
+    return simulate_runs(network, simulation, [rng], n_frames, pulses)[0]
+
+
+def simulate_runs(
+    network: Network, simulation: Metabolism, rngs: list[np.random.Generator], n_frames: int, pulses: bool = True
+) -> list[Simulated]:
+    """Return forward Euler frames from c(0) ~ U(c_min, c_max), concentrations kept at or above 0; one run a generator.
 
     With `perturbation_every` a pulse multiplies a random tenth of the concentrations by exp(N(0, strength^2)) every so
-    many frames; dc/dt is that of the state after the pulse.
+    many frames; dc/dt is that of the state after the pulse. All runs step together: 20 cost little more than one.
     """
     s = simulation
-    c = rng.uniform(s.c_min, s.c_max, s.n_metabolites)
-    frames, rates = np.empty((n_frames, s.n_metabolites)), np.empty((n_frames, s.n_metabolites))
+    c = np.stack([rng.uniform(s.c_min, s.c_max, s.n_metabolites) for rng in rngs])
+    frames, rates = (np.empty((len(rngs), n_frames, s.n_metabolites)) for _ in range(2))
     for t in range(n_frames):
         if pulses and s.perturbation_every and t and t % s.perturbation_every == 0:
-            hit = rng.random(s.n_metabolites) < s.perturbation_part
-            c = c * np.exp(s.perturbation_strength * hit * rng.standard_normal(s.n_metabolites))
-        frames[t] = c
-        rates[t] = network.rhs(c[None], t * s.delta_t)[0]
-        c = np.maximum(c + s.delta_t * rates[t], 0.0)
-    return Simulated(frames, rates, np.arange(n_frames) * s.delta_t)
+            for run, rng in enumerate(rngs):
+                hit = rng.random(s.n_metabolites) < s.perturbation_part
+                c[run] *= np.exp(s.perturbation_strength * hit * rng.standard_normal(s.n_metabolites))
+        frames[:, t] = c
+        rates[:, t] = network.rhs(c, t * s.delta_t)
+        c = np.maximum(c + s.delta_t * rates[:, t], 0.0)
+    time = np.arange(n_frames) * s.delta_t
+    return [Simulated(c, dc, time) for c, dc in zip(frames, rates, strict=True)]
