@@ -11,7 +11,7 @@ from orchestrator.formats.instruction import read_instruction
 HERE = Path(__file__).parent
 DOCUMENTS = {p.stem: p for p in sorted((HERE / "instructions").glob("*.md"))} | {
     f"ours_{name}": HERE.parents[1] / "instructions" / f"{name}.md"
-    for name in ("sparse_gnn", "recurrent_gnn", "metabolism_homeostasis")
+    for name in ("sparse_gnn", "recurrent_gnn", "metabolism_homeostasis", "metabolism_stoichiometry")
 }
 """Snapshot -> document."""
 
