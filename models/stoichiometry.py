@@ -18,6 +18,10 @@ SIGN_FLOOR = 1e-3
 SPREAD = (0.5, 2.0)
 """Sizes of the first S with the signs of the graph, in units of its scale."""
 TAKEN_MIN = 1e-12
+REFIT_RIDGE = 1e-6
+"""Weight of the present S in a refit, in units of the mean square of a row's rates."""
+REFIT_GROWTH = 1e3
+"""Most by which a refit may scale a reaction."""
 
 
 class StoichiometryPropagation(nn.Module):
@@ -147,6 +151,37 @@ class StoichiometryPropagation(nn.Module):
     def constrain_sign_(self) -> None:
         """Give entries of S whose sign contradicts the graph the size `SIGN_FLOOR` and the right sign."""
         self.sto_all.copy_(self.sign * (self.sto_all * self.sign).clamp(min=SIGN_FLOOR))
+
+    @torch.no_grad()
+    def refit_(self, c: torch.Tensor, dc: torch.Tensor, unit: torch.Tensor, mass: float, flat: bool = False) -> None:
+        """Replace S by the least squares of dc/dt (B, M) on the present rates at concentrations (B, M).
+
+        Given the rates, dc/dt is linear in S: no entry is kept on the wrong side of 0 by a slope there, as in gradient
+        steps. What is minimised is the mean of squared residuals over `unit` (M,) or (), plus `mass` times the mean
+        over reactions of (sum_i S_ij)^2, plus a ridge around the present S. Each reaction then gets its old sum of |S|
+        back, and k the factor. The gauge must be folded.
+        """
+        v, unit = self.rates(c, flat).double(), unit.double().expand(self.shape[0])
+        residual = (dc - self.homeostasis(c)).double() - v @ self.S().T.double()
+        gram = (self.rxn_all[:, None] == self.rxn_all).double() * (mass / self.shape[1])
+        right = -gram @ self.sto_all.double()
+        for met in range(self.shape[0]):
+            edges = (self.met_all == met).nonzero()[:, 0]
+            x = v[:, self.rxn_all[edges]] / unit[met]
+            own = x.T @ x / dc.numel()
+            own.diagonal().add_(REFIT_RIDGE * own.diagonal().mean().clamp(min=TAKEN_MIN))
+            gram[edges[:, None], edges] += own
+            right[edges] += x.T @ residual[:, met] / unit[met] / dc.numel()
+        size = self._sizes()
+        self.sto_all.add_(torch.linalg.solve(gram, right).to(self.sto_all.dtype))
+        grown = (self._sizes() / size).nan_to_num(1.0).clamp(1 / REFIT_GROWTH, REFIT_GROWTH)  # no edges: 0 / 0
+        self.sto_all.div_(grown[self.rxn_all])
+        self.log_k.add_(torch.log10(grown))
+
+    def _sizes(self) -> torch.Tensor:
+        """Return the sum of |S| of each reaction (R,)."""
+        zeros = torch.zeros(self.shape[1], device=self.sto_all.device)
+        return zeros.index_add(0, self.rxn_all, self.sto_all.detach().abs())
 
     # --- rates -----------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,8 @@ __all__ = ["idle_keys"]
 
 _OF_S = ("S_init", "S_init_scale", "learning_rate_S_start", "gauge_parameter", "learning_rate_gauge", "gauge_start",
          "constrain_sign", "coeff_S_L1", "first_coeff_L1", "n_epochs_init", "coeff_S_integer", "S_integer_start",
-         "coeff_S_floor", "S_floor_start", "S_floor_ramp", "coeff_mass_conservation")  # fmt: skip
+         "coeff_S_floor", "S_floor_start", "S_floor_ramp", "S_floor_share", "coeff_mass_conservation",
+         "S_refit_every", "S_refit_until")  # fmt: skip
 
 
 def idle_keys(config: StoichiometryConfig) -> dict[str, str]:
@@ -33,10 +34,12 @@ def _penalties(t: StoichiometryTraining, _: StoichiometryModel) -> dict[str, str
         idle["first_coeff_L1"] = "n_epochs_init is 0"
     if t.first_coeff_L1 == t.coeff_S_L1:
         idle["n_epochs_init"] = "both phases have the same L1"
+    if t.S_refit_every == 0:
+        idle["S_refit_until"] = "S_refit_every is 0"
     if t.coeff_S_integer == 0:
         idle["S_integer_start"] = "coeff_S_integer is 0"
     if t.coeff_S_floor == 0:
-        idle |= dict.fromkeys(("S_floor_start", "S_floor_ramp"), "coeff_S_floor is 0")
+        idle |= dict.fromkeys(("S_floor_start", "S_floor_ramp", "S_floor_share"), "coeff_S_floor is 0")
     return idle
 
 

@@ -86,9 +86,14 @@ def S_integer(sto: torch.Tensor) -> torch.Tensor:
     return torch.sin(math.pi * sto).square().mean()
 
 
-def S_floor(sto: torch.Tensor) -> torch.Tensor:
-    """Return the mean of relu(1 - |S|)^2 over the edges (E,)."""
-    return torch.relu(1.0 - sto.abs()).square().mean()
+def S_floor(sto: torch.Tensor, rxn_all: torch.Tensor, n_reactions: int, share: float = 0.0) -> torch.Tensor:
+    """Return the mean of relu(1 - |S|)^2 over the edges (E,).
+
+    Edges below `share` of the largest of their reaction add nothing: pulled up, they would take the others along.
+    """
+    size = sto.detach().abs()
+    largest = torch.zeros(n_reactions, device=sto.device).scatter_reduce(0, rxn_all, size, "amax")
+    return (torch.relu(1.0 - sto.abs()).square() * (size >= share * largest[rxn_all])).mean()
 
 
 def mass(sto: torch.Tensor, rxn_all: torch.Tensor, n_reactions: int) -> torch.Tensor:

@@ -136,6 +136,7 @@ def build() -> dict[str, Any]:
         systems[system] = {
             "generator_version": config.generator_version,
             "cost": config.cost,
+            "cost_per": config.cost_per,
             "budget": config.budget,
             "exclusive": config.exclusive,
             "sections": sections,

@@ -349,6 +349,8 @@ class SignalConfig(Section):
         "simulation.n_frames", "training.n_epochs", "training.data_augmentation_loop", "training.time_step"
     )  # fmt: skip
     """Keys whose product is the work of a training (frames seen; a larger batch takes fewer, longer steps)."""
+    cost_per: ClassVar[tuple[str, ...]] = ()
+    """Keys by which that product is divided."""
     budget: ClassVar[str] = "training.data_augmentation_loop"
     """The one of `cost` that scales the work and nothing else."""
     exclusive: ClassVar[tuple[tuple[str, ...], ...]] = (

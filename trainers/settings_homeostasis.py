@@ -176,6 +176,8 @@ class HomeostasisConfig(Section):
     cost: ClassVar[tuple[str, ...]] = (
         "simulation.n_frames", "training.n_epochs", "training.data_augmentation_loop", "training.time_step"
     )  # fmt: skip
+    cost_per: ClassVar[tuple[str, ...]] = ("training.batch_size",)
+    """A step is mostly fixed work: 100 metabolites are small, so frames are nearly free beside each other."""
     budget: ClassVar[str] = "training.data_augmentation_loop"
     exclusive: ClassVar[tuple[tuple[str, ...], ...]] = ()
 

@@ -109,6 +109,14 @@ class StoichiometryTraining(Section):
         3, "How often the rate drops, by the same factor each time.", unit="drops", ge=1, le=100,
         acts_when="lr_scheduler is step",
     )  # fmt: skip
+    S_refit_every: float = key(
+        0.0, "At each such fraction of the gradient steps S is solved by least squares of dc/dt and mass balance (its "
+        "coefficient) at the rates as they are then; the sum of |S| of each reaction is kept. Given the rates, "
+        "dc/dt is linear in S, so this leaves wrong signs that gradient steps do not leave. 0: never.",
+        ge=0.0, le=0.5, acts_when=_LEARNED_S,
+    )  # fmt: skip
+    S_refit_until: float = key(0.7, "Fraction of the gradient steps up to which that is done.", ge=0.0, le=0.95,
+                               acts_when="S_refit_every > 0")  # fmt: skip
     freeze_stoichiometry: bool = key(
         False, "S stays at its true values, which training is then told (simulation.stoichiometry_given)."
     )
@@ -138,6 +146,11 @@ class StoichiometryTraining(Section):
                                acts_when="coeff_S_floor > 0")  # fmt: skip
     S_floor_ramp: float = key(0.0, "Fraction of the gradient steps over which it rises to its coefficient.",
                               ge=0.0, le=1.0, acts_when="coeff_S_floor > 0")  # fmt: skip
+    S_floor_share: float = key(
+        0.0, "Entries below this share of the largest of their reaction are left out of that penalty: pulled up, what "
+        "is near 0 would take the rest of its column along.",
+        ge=0.0, le=0.9, acts_when="coeff_S_floor > 0",
+    )  # fmt: skip
     coeff_mass_conservation: float = key(
         0.0, "Coefficient of the mean over reactions of (sum_i S_ij)^2.", aliases=("coeff_mass",), ge=0.0, le=1e6,
         acts_when=_LEARNED_S,
@@ -178,6 +191,8 @@ class StoichiometryConfig(Section):
     cost: ClassVar[tuple[str, ...]] = (
         "simulation.n_frames", "training.n_epochs", "training.data_augmentation_loop", "training.time_step"
     )  # fmt: skip
+    cost_per: ClassVar[tuple[str, ...]] = ("training.batch_size",)
+    """A step is mostly fixed work: 100 metabolites are small, so frames are nearly free beside each other."""
     budget: ClassVar[str] = "training.data_augmentation_loop"
     exclusive: ClassVar[tuple[tuple[str, ...], ...]] = ()
 

@@ -26,6 +26,8 @@ from trainers.settings import Reader, n_iterations
 
 ESTIMATE_MOMENTS = (0.05, 0.3, 0.65)
 """Fractions of the training after which an intermediate estimate is written; the final one comes on top."""
+REFIT_FRAMES = 4096
+"""Frames that a refit of S looks at."""
 ROWS_WORTH_SHARING = 16384
 """Metabolites times frames of a step from which more than one thread is used."""
 
@@ -49,6 +51,11 @@ def new_model(graph: Graph, delta_t: float, graph_model: Any, training: Any) -> 
         gauge=training.gauge_parameter,
         flat_start=training.functions_start > 0,
     )
+
+
+def refit_steps(every: float, until: float, total: int) -> set[int]:
+    """Return the steps before which S is refitted: each `every` of the training, up to `until` of it."""
+    return {int(i * every * total) for i in range(1, int(until / every + 1e-9) + 1)} if every > 0 else set()
 
 
 @torch.no_grad()
@@ -111,6 +118,12 @@ def data_train_stoichiometry(  # noqa: C901 (one loop that can be read and edite
     functions_from = training.functions_start * total
     time_step = training.time_step if training.recurrent_training else 0  # 0: dc/dt of the frames
     learns_S = not training.freeze_stoichiometry
+    refits = refit_steps(training.S_refit_every, training.S_refit_until, total) if learns_S else set()
+
+    def draw(count: int) -> tuple[torch.Tensor, torch.Tensor]:
+        runs = sample_frames(len(c_all), count, sampler)
+        frames = draw_frames(c_all.shape[1] - time_step, count, *sampling, sampler)
+        return runs.to(run.device), frames.to(run.device)
 
     own_rate = {"sto_all": training.learning_rate_S_start, "log_k": training.learning_rate_k,
                 "gauge": training.learning_rate_gauge, "a": training.learning_rate_embedding_start}  # fmt: skip
@@ -132,8 +145,10 @@ def data_train_stoichiometry(  # noqa: C901 (one loop that can be read and edite
         for _ in range(step - epoch * Niter, Niter):
             flat, terms = step < functions_from, {}
             size = batch_size if flat else training.batch_size_functions or batch_size
-            runs = sample_frames(len(c_all), size, sampler).to(run.device)
-            frames = draw_frames(c_all.shape[1] - time_step, size, *sampling, sampler).to(run.device)
+            if step in refits:
+                runs, frames = draw(REFIT_FRAMES)
+                model.refit_(c_all[runs, frames], dc_all[runs, frames], unit, training.coeff_mass_conservation, flat)
+            runs, frames = draw(size)
             c = c_all[runs, frames]
 
             if time_step == 0:
@@ -148,7 +163,7 @@ def data_train_stoichiometry(  # noqa: C901 (one loop that can be read and edite
 
             terms["prediction"] = frame_loss(residual, kind)
             if learns_S:
-                sto = model.s()
+                sto, of_reaction = model.s(), (model.rxn_all, model.shape[1])
                 if coeff_L1 > 0:
                     terms["S_L1"] = coeff_L1 * sto.abs().sum()
                 if training.coeff_S_integer > 0 and step >= training.S_integer_start * total:
@@ -156,9 +171,11 @@ def data_train_stoichiometry(  # noqa: C901 (one loop that can be read and edite
                 if training.coeff_S_floor > 0 and step >= training.S_floor_start * total:
                     since, ramp = step + 1 - training.S_floor_start * total, training.S_floor_ramp * total
                     rise = min(1.0, since / ramp) if ramp > 0 else 1.0
-                    terms["S_floor"] = training.coeff_S_floor * rise * S_floor(sto)
+                    terms["S_floor"] = (
+                        training.coeff_S_floor * rise * S_floor(sto, *of_reaction, training.S_floor_share)
+                    )
                 if training.coeff_mass_conservation > 0:
-                    terms["mass"] = training.coeff_mass_conservation * mass(sto, model.rxn_all, model.shape[1])
+                    terms["mass"] = training.coeff_mass_conservation * mass(sto, *of_reaction)
             if training.coeff_MLP_sub_diff > 0 and not flat:
                 terms["MLP_sub_diff"] = training.coeff_MLP_sub_diff * sub_diff(model, grid, kind)
             loss = sum(terms.values())

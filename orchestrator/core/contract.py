@@ -186,6 +186,8 @@ class Contract(Record):
     """Training time that a run should take, in minutes; the budget key is scaled to it."""
     cost: tuple[str, ...] = ()
     """Keys whose product is the work of a training; the budget key is one of them."""
+    cost_per: tuple[str, ...] = ()
+    """Keys by which that product is divided."""
     budget: str = ""
     """Key that scales the work of a training and nothing else; "" when the system has none."""
     exclusive: tuple[tuple[str, ...], ...] = ()

@@ -1,9 +1,10 @@
 """How long a training will take, and the budget that brings it to the time target.
 
 The estimate is a rule of three: the measured time of one finished run, the *reference*, times the ratio of the products
-of the cost keys (`Contract.cost`). The reference is a run of the same regime where there is one, then of the same code,
-then the one whose config is most alike (fewest keys that differ, seeds and cost keys left out), then one with the same
-company (runs in flight: beside others a run is slower), of the same block, and the latest.
+of the cost keys (`Contract.cost`, divided by those of `Contract.cost_per`). The reference is a run of the same regime
+where there is one, then of the same code, then the one whose config is most alike (fewest keys that differ, seeds and
+cost keys left out), then one with the same company (runs in flight: beside others a run is slower), of the same block,
+and the latest.
 
 *Measured time* is the metric `training_time_min`, which the training's own files state. Nobody trusts them, so it
 counts only while it is above 0 and at most the supervisor's seconds, which include start and scoring; else those
@@ -53,7 +54,7 @@ class Run:
     traits: dict[str, Any]
     """`section.name` -> value of every key but seeds and cost keys."""
     cost: dict[str, float]
-    """Of the cost keys that could act."""
+    """Factors of the work, of the cost keys that could act."""
     regime: str
     block: int
     code: str
@@ -67,8 +68,15 @@ def budget_rule(contract: Contract) -> KeyRule | None:
 
 
 def cost_keys(contract: Contract) -> tuple[str, ...]:
-    """Return the keys whose product is the work of a training."""
-    return tuple(dict.fromkeys((*contract.cost, contract.budget) if contract.budget else contract.cost))
+    """Return the keys that say how much work a training is."""
+    multiplied = (*contract.cost, contract.budget) if contract.budget else contract.cost
+    return tuple(dict.fromkeys((*multiplied, *contract.cost_per)))
+
+
+def work_text(contract: Contract) -> str:
+    """Return the work of a training as a formula, "" when nothing is known of it."""
+    over = [key for key in cost_keys(contract) if key not in contract.cost_per]
+    return " / ".join((" x ".join(over), *contract.cost_per)) if over else ""
 
 
 def is_off(contract: Contract, minutes: float | None) -> bool:
@@ -100,7 +108,7 @@ def predicted_min(state: State, config: Config, block: int, code: str | None = N
     reference = _reference(state, config, block, code)
     if reference is None:
         return None
-    mine = _work(config, cost_keys(state.contract), _idle_when(state))
+    mine = _work(config, state.contract, _idle_when(state))
     keys = mine.keys() | reference.cost.keys()
     return reference.minutes * math.prod(mine.get(k, 1.0) / reference.cost.get(k, 1.0) for k in sorted(keys))
 
@@ -206,7 +214,7 @@ def _runs(state: State) -> list[Run]:
                 iteration=i,
                 minutes=minutes,
                 traits=_traits(config, keys),
-                cost={k: v for k, v in _numbers(config, keys).items() if k not in idle},
+                cost={k: v for k, v in _factors(config, state.contract).items() if k not in idle},
                 regime=state.regime_name(it.block),
                 block=it.block,
                 code=it.proposal.code,
@@ -226,24 +234,24 @@ def _traits(config: Config, cost: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-def _numbers(config: Config, cost: tuple[str, ...]) -> dict[str, float]:
-    """Return the cost keys whose value is a number above 0: nothing else can be a factor."""
+def _factors(config: Config, contract: Contract) -> dict[str, float]:
+    """Return the factors of the work: of the cost keys whose value is a number above 0; nothing else can be one."""
     found = {}
-    for key in cost:
+    for key in cost_keys(contract):
         section, _, name = key.partition(".")
         value = config.get(section, {}).get(name)
         if isinstance(value, int | float) and not isinstance(value, bool) and value > 0:
-            found[key] = float(value)
+            found[key] = 1.0 / value if key in contract.cost_per else float(value)
     return found
 
 
 # Keys that cannot act
 
 
-def _work(config: Config, cost: tuple[str, ...], idle_when: dict[str, set[Condition]]) -> dict[str, float]:
-    """Return the cost keys of a config that can act, with their values."""
-    numbers = _numbers(config, cost)
-    return {k: v for k, v in numbers.items() if not any(_meets(config, c) for c in idle_when.get(k, ()))}
+def _work(config: Config, contract: Contract, idle_when: dict[str, set[Condition]]) -> dict[str, float]:
+    """Return the factors of the work of a config, of the cost keys that can act."""
+    factors = _factors(config, contract)
+    return {k: v for k, v in factors.items() if not any(_meets(config, c) for c in idle_when.get(k, ()))}
 
 
 def _meets(config: Config, condition: Condition) -> bool:

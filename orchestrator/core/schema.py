@@ -116,6 +116,8 @@ class SystemSchema(_Open):
     metrics: tuple[MetricSchema, ...]
     cost: tuple[str, ...] = ()
     """Keys (`section.name`) whose product is the work of a training."""
+    cost_per: tuple[str, ...] = ()
+    """Keys by which that product is divided: a step takes about as long however many frames it sees."""
     budget: str = ""
     """The one of `cost` that scales the work and nothing else."""
     exclusive: tuple[tuple[str, ...], ...] = ()
@@ -188,7 +190,7 @@ def read_schema(data: dict[str, Any], system: str, source: str = "trainers/schem
                 if section != "claude"
             ),
             metrics=tuple(MetricSchema(name=name, **spec) for name, spec in body["metrics"].items()),
-            **{name: body[name] for name in ("cost", "budget", "exclusive") if name in body},
+            **{name: body[name] for name in ("cost", "cost_per", "budget", "exclusive") if name in body},
         )
     except (ValidationError, KeyError, AttributeError, TypeError) as error:
         raise InstructionError(f"{source}: system {system}: {error}; regenerate the schema") from error

@@ -89,10 +89,8 @@ def compile_all(name: str, draft: InstructionDraft, schema: SystemSchema, spec: 
     problems = tuple(dict.fromkeys(work.problems))
     if any(p.stops for p in problems):
         return Compiled(None, problems)
-    if draft.memory_cap:
-        fields["memory_cap_lines"] = draft.memory_cap[0]
-    if draft.principle_support:
-        fields["principle_support"] = draft.principle_support[0]
+    stated = (("memory_cap_lines", draft.memory_cap), ("principle_support", draft.principle_support))
+    fields |= {field: found[0] for field, found in stated if found}
     try:
         contract = Contract(
             exploration=name,
@@ -106,6 +104,7 @@ def compile_all(name: str, draft: InstructionDraft, schema: SystemSchema, spec: 
             command=spec.command,
             replicate_every=spec.replicate_every,
             cost=schema.cost,
+            cost_per=schema.cost_per,
             budget=schema.budget,
             exclusive=schema.exclusive,
             unmapped_sections=tuple(u.text for u in draft.unmapped),

@@ -82,7 +82,7 @@ def _from_contract(contract: Contract) -> Iterator[str]:
     if contract.time_target_min is not None:
         rule = pace.budget_rule(contract)
         held = f"held by {rule.key}" if rule is not None else "held by no key"
-        work = " x ".join(pace.cost_keys(contract)) or "nothing that is known"
+        work = pace.work_text(contract) or "nothing that is known"
         yield f"Time target: {pace.shown(contract.time_target_min)} min a training, {held}; work = {work}"
     yield f"Metrics ({len(contract.metrics)})"
     for m in contract.metrics:

@@ -44,6 +44,14 @@ def test_the_time_goes_with_the_product_of_the_cost_keys():
     assert predicted(found, n_epochs=0) == pytest.approx(2.0), "no factor: a key is left out where it is no number > 0"
 
 
+def test_the_time_is_divided_by_the_keys_that_make_fewer_steps():
+    found = ran(4.0, driver(cost_per=("training.n_epochs",), cost=("simulation.n_frames",)))
+    assert predicted(found, n_epochs=4) == pytest.approx(4.0 * START["training"]["n_epochs"] / 4)
+    assert predicted(found, data_augmentation_loop=20, n_epochs=START["training"]["n_epochs"]) == pytest.approx(2.0)
+    text = "simulation.n_frames x training.data_augmentation_loop / training.n_epochs"
+    assert pace.work_text(found.state.contract) == text
+
+
 def test_a_key_that_cannot_act_counts_1():
     found = ran(2.0)
     assert predicted(found, time_step=16) == pytest.approx(2.0)

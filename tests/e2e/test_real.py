@@ -13,8 +13,6 @@ from orchestrator.core.state import fold
 from orchestrator.engine.opening import paths_of
 from orchestrator.engine.sealing import sealed_contract
 from orchestrator.launch import sandbox
-from orchestrator.launch.local import LocalLauncher
-from orchestrator.ports import LaunchSpec
 from orchestrator.store import journal
 from tests import real, toy
 
@@ -100,63 +98,11 @@ def check_the_files_of_a_run(home):
     assert "truth" not in json.dumps(json.loads((run / "launch.json").read_text())["steps"][0])
 
 
-PROBE = """
-import importlib, os, sys
-for name in ("trainers.prepare", "trainers.scoring", "trainers.prepare.simulator", "orchestrator"):
-    try:
-        importlib.import_module(name)
-        print("IMPORTED", name)
-    except ImportError:
-        pass
-import trainers.signal
-found = []
-for top in ("/", os.getcwd(), os.path.expanduser("~"), *sys.path):
-    for folder, folders, files in os.walk(top):
-        folders[:] = [f for f in folders if f not in ("proc", "sys", "usr", "site-packages")]
-        for name in files:
-            path = os.path.join(folder, name)
-            if "truth" in path:
-                try:
-                    open(path, "rb").read(1)
-                    found.append(path)
-                except OSError:
-                    pass
-for path in TRUTH:
-    try:
-        open(path, "rb").read(1)
-        found.append(path)
-    except OSError:
-        pass
-print("FOUND", found)
-print("KEYS", [k for k in os.environ if "KEY" in k or "ANTHROPIC" in k])
-"""
-
-
 @pytest.mark.trains
 @pytest.mark.parametrize("level", ["bwrap", "landlock"])
 def test_training_can_import_neither_the_ceiling_nor_find_the_truth(whole, tmp_path, level):
-    """The very step that the engine ordered, with a probe in place of the training."""
     if why := sandbox.why_not(level):
         pytest.skip(f"{level} does not work on this machine: {why}")
-    truth = [str(p) for p in (real.out(whole) / "data").glob("*/truth/*") if p.is_file()]
-    assert truth and all(Path(p).read_bytes() for p in truth)
-    run = real.out(whole) / "runs" / "0001-1"
-    spec = LaunchSpec.model_validate_json((run / "launch.json").read_text())
-    step = spec.steps[0]
-    assert step.sandbox is not None and step.sandbox.level == sandbox.best_level()
-    again = tmp_path / "probe"
-    (again / "out").mkdir(parents=True)
-    probe = step.model_copy(
-        update={
-            "argv": (step.argv[0], "-P", "-c", f"TRUTH = {truth!r}\n{PROBE}"),
-            "cwd": str(again / "out"),
-            "env": step.env | {"HOME": str(again / "out"), "TMPDIR": str(again / "out")},
-            "sandbox": step.sandbox.model_copy(update={"level": level, "writable": (str(again / "out"),)}),
-        }
-    )
-    LocalLauncher().submit(again, LaunchSpec(steps=(probe,), limits=spec.limits))
-    toy.wait_for(lambda: LocalLauncher().state(again) == "ended", 60)
-    real.count(1)
-    said = (again / "stdout.log").read_text()
+    said = real.probe(whole, tmp_path / "probe", level)
     assert "FOUND []" in said and "KEYS []" in said, said
     assert "IMPORTED" not in said, said

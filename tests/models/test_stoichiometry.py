@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from models import stoichiometry
 from models.homeostasis import HomeostasisPropagation
 from models.metabolism import Graph
 from models.stoichiometry import SIGN_FLOOR, StoichiometryPropagation
+from trainers.losses_metabolism import S_floor, mass
 from trainers.prepare.metabolic_files import with_decoys
 from trainers.prepare.reactions import draw_network
 from trainers.settings_metabolism import Metabolism
@@ -143,3 +145,58 @@ def test_flat_rates_are_those_of_a_rate_func_that_starts_at_0():
     model = StoichiometryPropagation(graph_of(draw_network(RANDOM)), (8, 3), 4, flat_start=True)
     c = concentrations()
     assert torch.allclose(model(c), model(c, flat=True), rtol=1e-5)
+
+
+def plain(**options):
+    torch.manual_seed(4)
+    return StoichiometryPropagation(graph_of(draw_network(RANDOM)), (8, 3), 4, sto_init=("graph_sign", 1.0), **options)
+
+
+@pytest.mark.parametrize("options", [{}, {"flux_limit": True, "node": (6, 2, 2)}])
+def test_a_refit_puts_wrong_signs_right(options, monkeypatch):
+    """Signs do not touch the rates, so the least squares at those rates are the matrix that made dc/dt."""
+    monkeypatch.setattr(stoichiometry, "REFIT_RIDGE", 1e-10)  # exact rates, and hardly varying ones
+    model, c = plain(**options), 3 * torch.rand(600, 20, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        for p in (*model.substrate_func.parameters(), *model.rate_func.parameters()):
+            p.mul_(3.0)  # rates that vary
+        dc, true = model(c), model.sto_all.clone()
+        model.sto_all[::7] *= -1.0
+    model.refit_(c, dc, torch.ones(()), mass=0.0)
+    assert torch.equal(model.sto_all.sign(), true.sign())
+
+
+def test_a_refit_is_the_least_squares_at_the_rates_and_keeps_the_size_of_every_reaction():
+    model, c = plain(), 3 * torch.rand(600, 20, generator=torch.Generator().manual_seed(2))
+    dc, unit = torch.randn(600, 20, generator=torch.Generator().manual_seed(5)), torch.linspace(0.5, 1.5, 20)
+    with torch.no_grad():
+        v, sizes, log_k = model.rates(c), model._sizes(), model.log_k.clone()
+        before = ((v @ model.S().T - dc) / unit).square().mean()
+        model.refit_(c, dc, unit, mass=0.0)
+        grown = 10 ** (model.log_k - log_k)
+        after = ((v @ (model.S() * grown).T - dc) / unit).square().mean()
+    best = [np.linalg.lstsq(v[:, model.rxn_all[model.met_all == i]].numpy(), dc[:, i].numpy(), rcond=None)[0]
+            for i in range(20)]  # fmt: skip
+    rest = [dc[:, i].numpy() - v[:, model.rxn_all[model.met_all == i]].numpy() @ best[i] for i in range(20)]
+    least = np.mean([np.mean(r**2) / float(unit[i]) ** 2 for i, r in enumerate(rest)])
+    assert torch.allclose(model._sizes(), sizes, rtol=1e-4)
+    assert least <= float(after) < 1.01 * least < float(before)
+
+
+def test_a_refit_with_mass_balances_every_column():
+    model, c = plain(), 3 * torch.rand(600, 20, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        dc = model(c) + 0.1 * torch.randn(600, 20)
+        sums = [float(mass(model.sto_all, model.rxn_all, 30))]
+        for weight in (0.0, 1e3):
+            model.refit_(c, dc, torch.ones(()), weight)
+            sums.append(float(mass(model.sto_all, model.rxn_all, 30)))
+    assert sums[2] < 1e-4 < min(sums[:2])
+
+
+def test_the_floor_leaves_out_what_is_small_beside_its_reaction():
+    sto = torch.tensor([0.5, -0.05, 4.0, -0.05], requires_grad=True)
+    rxn = torch.tensor([0, 0, 1, 1])
+    S_floor(sto, rxn, 2, 0.05).backward()
+    assert (sto.grad != 0).tolist() == [True, True, False, False]
+    assert float(S_floor(sto.detach(), rxn, 2)) == pytest.approx((0.25 + 2 * 0.95**2) / 4)

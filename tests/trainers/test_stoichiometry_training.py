@@ -19,6 +19,7 @@ from trainers.scoring.score import score
 
 FULL = {"flux_limit": True, "functions_start": 0.4, "gauge_parameter": True, "S_init": "graph_sign",
         "S_init_scale": 1.0, "lr_scheduler": "cosine", "frame_sampling": "log_time", "coeff_S_floor": 0.01,
+        "S_floor_share": 0.2, "S_refit_every": 0.2, "coeff_mass_conservation": 0.1,
         "recurrent_training": True, "time_step": 2, "noise_recurrent_level": 0.01}  # fmt: skip
 
 
