@@ -1,8 +1,9 @@
-"""Retrain recorded settings and print ours beside theirs: `python -m trainers.parity`, about five minutes on one core.
+"""Retrain recorded settings and print ours beside theirs: `python -m trainers.parity`, 10 to 15 minutes on a core.
 
-Every record of records.yaml is trained twice, with `simulation.legacy_sparse_transpose` and without. A plateau that
-comes with the switch, at the ceiling of those data, and goes without it was a defect of the data, not a law. Beside the
-final value stands the one after 65 % of the training: a plateau has stopped rising there.
+Every record of records.yaml is trained twice, with the switch that brings an old defect back and without. A plateau
+that comes with the switch and goes without it was that defect, not a law; where the defect was one of the data, it
+stands at the ceiling of those data. Beside the final value stands the one after 65 % of the training: a plateau has
+stopped rising there.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from trainers.errors import RefusedError, StepError
 from trainers.order import read_order
 from trainers.prepare.build import prepare
 from trainers.scoring import estimates
-from trainers.scoring.metrics import Truth, load_truth, score_estimate
 from trainers.settings import Section, key, load_yaml
-from trainers.signal import train
+from trainers.systems import part
 from trainers.yaml_io import write_text
 
 RECORDS_FILE = Path(__file__).with_name("records.yaml")
-SWITCH = "legacy_sparse_transpose"
+NOT_TOLD = ("seed", "params", "homeostatic_lambda", "homeostatic_baseline")
+"""Keys of simulation that training is not told."""
 HEADER = (
     "| record | metric | recorded | with the switch: 65 %, end | its ceiling | without: 65 %, end | its ceiling |\n"
     "|---|---|---|---|---|---|---|"
@@ -40,7 +41,9 @@ class Record(Section):
     """One recorded result and the setting that retrains it."""
 
     name: str = key(..., "What people call it.")
-    metric: str = key(..., "Metric of the learned W, by its name in schema.json.")
+    system: str = key("signal", "System, by its name in schema.json.")
+    switch: dict[str, dict[str, Any]] = key(..., "Section -> key -> value that brings the old defect back.")
+    metric: str = key(..., "Metric of what is learned, by its name in schema.json.")
     recorded: float = key(..., "The recorded value.")
     source: str = key(..., "Where it was recorded.")
     simulation: dict[str, Any] = key(..., "Simulation section, without the switch.")
@@ -56,7 +59,7 @@ class Outcome(NamedTuple):
     value: float | None
     """The metric at the end."""
     ceiling: float | None
-    """What least squares reaches on these data."""
+    """What can be reached on these data."""
     seconds: float
     """Wall time of preparation, training and scoring."""
 
@@ -81,15 +84,14 @@ def read_records(path: Path = RECORDS_FILE) -> list[Record]:
 
 
 def retrain(record: Record, legacy: bool, folder: Path) -> Outcome:
-    """Prepare and train a record in `folder`, and score its W.
+    """Prepare and train a record in `folder`, and score what it learned.
 
     Raises:
         StepError: see `trainers.errors`; data whose preflight does not pass are refused.
     """
     started = time.monotonic()
-    simulation = record.simulation | ({SWITCH: True} if legacy else {})
-    config = {"simulation": simulation, "graph_model": record.graph_model, "training": record.training}
-    spec = {"contract": 1, "system": "signal", "profile": "cpu", "regime": "parity", "config": config}
+    config = config_of(record, legacy)
+    spec = {"contract": 1, "system": record.system, "profile": "cpu", "regime": "parity", "config": config}
     folder.mkdir(parents=True)
     write_text(folder / "SPEC.yaml", yaml.safe_dump(spec))
     data, run_dir = folder / "data", folder / "run"
@@ -97,21 +99,27 @@ def retrain(record: Record, legacy: bool, folder: Path) -> Outcome:
     preflight = json.loads((data / "preflight.json").read_text())
     if not preflight["ok"]:
         raise RefusedError(f"{record.name}: {preflight['reason']}")
-    _write_order(run_dir, data, config)
-    train(read_order(run_dir), run_dir)
-    out, truth = run_dir / "out", load_truth(data)
+    _write_order(run_dir, data, record.system, config)
+    part(record.system, "train").train(read_order(run_dir), run_dir)
+    out = run_dir / "out"
     return Outcome(
-        before=_value(record.metric, estimates.list_moments(out / "estimates")[-1], truth),
-        value=_value(record.metric, out / "estimate.npz", truth),
+        before=_value(record, estimates.list_moments(out / "estimates")[-1], data),
+        value=_value(record, out / "estimate.npz", data),
         ceiling=preflight["ceiling"].get(record.metric),
         seconds=time.monotonic() - started,
     )
 
 
-def _write_order(run_dir: Path, data: Path, config: dict[str, Any]) -> None:
-    told = {k: v for k, v in config["simulation"].items() if k not in ("seed", "params")}
+def config_of(record: Record, legacy: bool) -> dict[str, Any]:
+    """Return the config of a record, with its switch or without."""
+    config = {"simulation": record.simulation, "graph_model": record.graph_model, "training": record.training}
+    return {section: keys | (record.switch.get(section, {}) if legacy else {}) for section, keys in config.items()}
+
+
+def _write_order(run_dir: Path, data: Path, system: str, config: dict[str, Any]) -> None:
+    told = {k: v for k, v in config["simulation"].items() if k not in NOT_TOLD}
     order = {
-        "contract": 1, "exploration": "parity", "iteration": 1, "attempt": 1, "system": "signal", "profile": "cpu",
+        "contract": 1, "exploration": "parity", "iteration": 1, "attempt": 1, "system": system, "profile": "cpu",
         "device": "cpu", "threads": 1, "identity": "parity", "config": config | {"simulation": told},
         "data": {"train": str(data / "train"), "inputs": str(data / "inputs")},
     }  # fmt: skip
@@ -120,10 +128,12 @@ def _write_order(run_dir: Path, data: Path, config: dict[str, Any]) -> None:
     write_text(run_dir / "run.yaml", f"{text}sha256: {hashlib.sha256(text.encode()).hexdigest()}\n")
 
 
-def _value(metric: str, estimate: Path, truth: Truth) -> float | None:
-    n, g = len(truth.W), len(truth.grid_u)
-    found = estimates.read_estimate(estimate, {"W": (n, n), "lin_edge": (n, g)})
-    return score_estimate(found, truth).get(metric)
+def _value(record: Record, estimate: Path, data: Path) -> float | None:
+    system = part(record.system, "score")
+    truth = system.load_truth(data)
+    found = estimates.read_estimate(estimate, {k: v for k, v in system.shapes(truth).items() if k in system.LEARNED})
+    value = system.score_estimate(found, truth).get(record.metric)
+    return None if value is None else float(value)
 
 
 def row(record: Record, legacy: Outcome, correct: Outcome) -> str:
@@ -146,9 +156,10 @@ def parity(records: list[Record], folder: Path, tell: Callable[[str], None] = pr
         both = [retrain(record, legacy, folder / f"{number}-{name}") for name, legacy in SIDES]
         seconds += sum(one.seconds for one in both)
         tell(row(record, *both))
-    tell(f"\n{2 * len(records)} trainings in {seconds:.0f} s on one core; the switch is simulation.{SWITCH}. Sources:")
+    tell(f"\n{2 * len(records)} trainings in {seconds:.0f} s on one core. Switches and sources:")
     for record in records:
-        tell(f"- {record.name}: {record.source}")
+        named = ", ".join(f"{s}.{k}: {v}" for s, keys in record.switch.items() for k, v in keys.items())
+        tell(f"- {record.name}: {named}; {record.source}")
 
 
 SIDES = (("legacy", True), ("correct", False))

@@ -15,7 +15,7 @@ from trainers.scoring import estimates
 from trainers.scoring.metabolism import Truth, load_truth, score_estimate
 from trainers.scoring.score import limits
 
-__all__ = ["LEARNED", "draw", "input_shapes", "lines", "load_truth", "measure", "reason", "shapes"]
+__all__ = ["LEARNED", "draw", "input_shapes", "lines", "load_truth", "measure", "reason", "score_estimate", "shapes"]
 
 LEARNED = ("log_k", "a", "sto", "alpha", "sub", "node")
 ORDERS = 2

@@ -5,6 +5,7 @@ What differs between systems is in a module each (trainers/systems.py, part `sco
 * `load_truth(data_dir)`: what a run is compared with;
 * `shapes(truth)`: name -> shape of the arrays of the final estimate, those in `LEARNED` also of every other one;
 * `input_shapes(inputs)`: the same from what training was given, for a trial;
+* `score_estimate(estimate, truth)`: the metrics of what is learned, from the arrays in `LEARNED` alone;
 * `measure(order, truth, final, trained)`: name -> value, None where it is not defined;
 * `reason(name, truth)`: why a metric is not defined;
 * `lines(order, truth, preflight, trained, line)`: analysis.log, `line(name)` spells a metric;

@@ -15,7 +15,7 @@ from trainers.scoring import estimates
 from trainers.scoring.metrics import Truth, factors, load_truth, score_estimate, spectra
 from trainers.scoring.score import limits
 
-__all__ = ["LEARNED", "draw", "input_shapes", "lines", "load_truth", "measure", "reason", "shapes"]
+__all__ = ["LEARNED", "draw", "input_shapes", "lines", "load_truth", "measure", "reason", "score_estimate", "shapes"]
 
 LEARNED = ("W", "a", "lin_edge", "lin_phi")
 OF_TYPES = ("cluster_accuracy", "cluster_accuracy_kmeans", "embedding_silhouette")

@@ -15,7 +15,7 @@ from trainers.scoring import estimates
 from trainers.scoring.score import limits
 from trainers.scoring.stoichiometric import Truth, load_truth, score_estimate
 
-__all__ = ["LEARNED", "draw", "input_shapes", "lines", "load_truth", "measure", "reason", "shapes"]
+__all__ = ["LEARNED", "draw", "input_shapes", "lines", "load_truth", "measure", "reason", "score_estimate", "shapes"]
 
 LEARNED = ("sto", "log_k", "rate_pair", "rate_visited")
 RECORDED = ("n_epochs", "data_augmentation_loop", "batch_size", "n_runs", "learning_rate_start",
