@@ -11,7 +11,7 @@ from tests.trainers.metabolism import STEPS, TRAINING, write_order, write_spec
 from trainers.__main__ import main
 from trainers.prepare.build import prepare
 from trainers.prepare.metabolic_guard import guard
-from trainers.scoring.metabolism import load_truth, score_estimate
+from trainers.scoring.metabolism import embeddings, load_truth, rate_constants, score_estimate
 
 ALLOWED = {"c.npy", "dc.npy", "graph.npz", "dataset.json"}
 
@@ -178,6 +178,21 @@ def test_metrics_are_blind_to_the_gauge_and_not_to_the_slopes(scored, regime):
     assert wrong["joint_score"] == pytest.approx(0.75)
     mixed = score_estimate(dict(true, a=np.zeros_like(true["a"])), truth)
     assert mixed["embedding_cluster_acc"] == 0.5 and mixed["embedding_silhouette"] is None
+
+
+def test_the_true_constants_score_null_against_a_shuffled_truth(tmp_path):
+    size = {"simulation__n_metabolites": 60, "simulation__n_reactions": 91}
+    prepare(write_spec(tmp_path / "SPEC.yaml", **size), tmp_path / "data")
+    truth, rng = load_truth(tmp_path / "data"), np.random.default_rng(0)
+    a = np.stack([truth.types] * 2, axis=1).astype(float)
+    found = []
+    for _ in range(30):
+        other = truth._replace(log_k=rng.permutation(truth.log_k), types=rng.permutation(truth.types))
+        found.append(rate_constants(truth.log_k, other) | embeddings(a, other))
+    assert rate_constants(truth.log_k, truth)["rate_constants_R2"] == pytest.approx(1.0)
+    assert np.mean([f["rate_constants_R2"] for f in found]) < 0.03
+    assert max(f["rate_constants_R2_strict"] for f in found) < 0
+    assert max(f["embedding_cluster_acc"] for f in found) < 0.75
 
 
 def test_the_starting_values_are_those_that_the_tests_train():

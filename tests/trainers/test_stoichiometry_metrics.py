@@ -56,6 +56,13 @@ def test_a_wrong_sign_is_seen(truth):
     assert found["exact_match"] == pytest.approx(1 - 1 / len(truth.sto))
 
 
+def test_the_true_matrix_scores_null_against_a_shuffled_truth(truth):
+    rng = np.random.default_rng(0)
+    found = [matrices(truth.sto, truth._replace(sto=rng.permutation(truth.sto))) for _ in range(50)]
+    assert np.mean([f["stoichiometry_R2"] for f in found]) < 0.03
+    assert max(f["stoichiometry_R2_strict"] for f in found) < 0 and max(f["sign_accuracy"] for f in found) < 0.75
+
+
 def test_support_is_told_only_with_decoys(truth, decoys):
     assert "support_AUC" not in matrices(truth.sto, truth)
     noise = np.random.default_rng(0).normal(0, 0.05, len(decoys.sto))
