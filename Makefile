@@ -84,7 +84,7 @@ bench: $(STAMP) ## steps per second: dense path, rollouts by depth, message pass
 	@$(BIN)/python -m trainers.bench_recurrent
 	@$(BIN)/python tools/bench_sandbox.py
 
-parity: $(STAMP) ## retrain recorded results, with the old defect and without (about 15 minutes)
+parity: $(STAMP) ## retrain recorded results, with the old defect and without (15 to 20 minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m trainers.parity
 
 check: $(STAMP) ## format, lint, types, layers, sizes, links

@@ -1,4 +1,4 @@
-"""Retrain recorded settings and print ours beside theirs: `python -m trainers.parity`, 10 to 15 minutes on a core.
+"""Retrain recorded settings and print ours beside theirs: `python -m trainers.parity`, 15 to 20 minutes on a core.
 
 Every record of records.yaml is trained twice, with the switch that brings an old defect back and without. A plateau
 that comes with the switch and goes without it was that defect, not a law; where the defect was one of the data, it

@@ -59,6 +59,7 @@ def test_a_line_shows_both_sides_beside_the_record():
     assert "n/a, n/a | n/a" in row(record, Outcome(None, None, None, 1.0), Outcome(0.9, 0.9, 1.0, 1.0))
 
 
+@pytest.mark.science
 @pytest.mark.parametrize("system", ["homeostasis", "stoichiometry"])
 def test_metabolic_records_are_trained_and_scored(tmp_path, system):
     """Of our own records, small: what is in their section of records.yaml is kept but for sizes."""
