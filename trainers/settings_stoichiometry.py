@@ -138,8 +138,8 @@ class StoichiometryTraining(Section):
     S_integer_start: float = key(0.0, "Fraction of the gradient steps from which that penalty acts.", ge=0.0, le=0.95,
                                  acts_when="coeff_S_integer > 0")  # fmt: skip
     coeff_S_floor: float = key(
-        0.0, "Coefficient of the mean of relu(1 - |S|)^2: an entry of a reaction is 1 at least. Not for decoy edges, "
-        "whose entries are 0.",
+        0.0, "Coefficient of the mean of relu(1 - |S|)^2: an entry of a reaction is 1 at least. Decoy edges, "
+        "whose entries are 0, need S_floor_share beside it.",
         ge=0.0, le=1e6, acts_when=_LEARNED_S,
     )  # fmt: skip
     S_floor_start: float = key(0.0, "Fraction of the gradient steps from which that penalty acts.", ge=0.0, le=0.95,
