@@ -197,7 +197,7 @@ def _run(setup: Setup, arguments: argparse.Namespace, iterations: int) -> int:
         with _signals(explorer) as received:
             code = explorer.run(iterations)
     state = explorer.state
-    print(lines.best_line(state))
+    print(*lines.other_bests(state), lines.best_line(state), sep="\n")
     done = sum(not it.proposal.filler for it in state.done)
     if code == errors.EXIT_DONE:
         print(f"{done} iterations done. Read {setup.paths.memory} and {setup.paths.analysis}")

@@ -15,6 +15,7 @@ from models.metabolism import Graph
 from models.stoichiometry import StoichiometryPropagation
 from models.utils import sample_frames
 from trainers.data_metabolism import MetabolicData, StoichiometryInputs, load_stoichiometry
+from trainers.errors import RefusedError
 from trainers.frames import draw_frames, typical_frames
 from trainers.idle_stoichiometry import idle_keys
 from trainers.losses_metabolism import S_floor, S_integer, dc_unit, frame_loss, mass, root_mean_square, sub_diff
@@ -28,6 +29,8 @@ ESTIMATE_MOMENTS = (0.05, 0.3, 0.65)
 """Fractions of the training after which an intermediate estimate is written; the final one comes on top."""
 REFIT_FRAMES = 4096
 """Frames that a refit of S looks at."""
+REFIT_EDGES_MAX = 20000
+"""Edges of 3 GB of equations."""
 ROWS_WORTH_SHARING = 16384
 """Metabolites times frames of a step from which more than one thread is used."""
 
@@ -53,9 +56,20 @@ def new_model(graph: Graph, delta_t: float, graph_model: Any, training: Any) -> 
     )
 
 
-def refit_steps(every: float, until: float, total: int) -> set[int]:
-    """Return the steps before which S is refitted: each `every` of the training, up to `until` of it."""
-    return {int(i * every * total) for i in range(1, int(until / every + 1e-9) + 1)} if every > 0 else set()
+def refit_steps(every: float, until: float, total: int, n_edges: int) -> set[int]:
+    """Return the steps before which S is refitted: each `every` of the training, up to `until` of it.
+
+    Raises:
+        RefusedError: the equations of that many edges would not fit into memory.
+    """
+    if every == 0:
+        return set()
+    if n_edges > REFIT_EDGES_MAX:
+        raise RefusedError(
+            f"S_refit_every: expected 0 or at most {REFIT_EDGES_MAX} edges, found {n_edges}: a refit solves that many "
+            "equations at once; set S_refit_every to 0"
+        )
+    return {int(i * every * total) for i in range(1, int(until / every + 1e-9) + 1)}
 
 
 @torch.no_grad()
@@ -118,7 +132,8 @@ def data_train_stoichiometry(  # noqa: C901 (one loop that can be read and edite
     functions_from = training.functions_start * total
     time_step = training.time_step if training.recurrent_training else 0  # 0: dc/dt of the frames
     learns_S = not training.freeze_stoichiometry
-    refits = refit_steps(training.S_refit_every, training.S_refit_until, total) if learns_S else set()
+    every = training.S_refit_every if learns_S else 0.0
+    refits = refit_steps(every, training.S_refit_until, total, len(data.graph.met_all))
 
     def draw(count: int) -> tuple[torch.Tensor, torch.Tensor]:
         runs = sample_frames(len(c_all), count, sampler)

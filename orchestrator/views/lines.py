@@ -207,6 +207,18 @@ def best_line(state: State) -> str:
     return f"best so far{where}: node {node.id}, {name} {summary.mean:.4f} (n={summary.n}{spread})"
 
 
+def other_bests(state: State) -> list[str]:
+    """Return a line for the best node of each regime but that of `best_line`, in the order of the contract."""
+    node, name, found = tree.best(state), state.contract.primary.name, []
+    here = state.regime_name(node.block) if node is not None else ""
+    for regime in state.contract.regimes:
+        other = tree.best_in_regime(state, regime.name)
+        if other is not None and regime.name != here:
+            summary = summarise(state, other, name)
+            found.append(f"best in {regime.name}: node {other.id}, {name} {summary.mean:.4f} (n={summary.n})")
+    return found
+
+
 def seconds_per_iteration(state: State) -> float | None:
     """Return the mean wall time of finished runs, or None."""
     times = [it.final.seconds for it in state.done if it.final and it.final.seconds > 0]

@@ -68,9 +68,10 @@ def render(paths: Paths, state: State, diff: report_edits.Diff | None = None) ->
         ("memory", "Working memory", f"<pre>{text(memory.render(state))}</pre>"),
     ]
     links = "".join(f'<a href="#{anchor}">{text(heading)}</a> ' for anchor, heading, _ in sections)
+    said = (lines.best_line(state), *lines.other_bests(state), _counts(state))
     parts = [
         f"<h1>{title}</h1><p>{text(state.contract.goal)}</p>",
-        f"<p>{text(lines.best_line(state))}<br>{text(_counts(state))}</p><nav>{links}</nav>",
+        f"<p>{'<br>'.join(map(text, said))}</p><nav>{links}</nav>",
         *(f'<h2 id="{anchor}">{text(heading)}</h2>{body}' for anchor, heading, body in sections),
     ]
     head = (

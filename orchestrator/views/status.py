@@ -165,7 +165,8 @@ def _falsified(paths: Paths, state: State) -> list[str]:
 def _foot(paths: Paths, state: State, refused: Exception | None, running: list[float]) -> list[str]:
     total = state.session.iterations if state.session else 0
     timed = pacing.state_text(state)
-    rows = [lines.best_line(state), *([timed] if timed else []), lines.left_line(state, total, running)]
+    bests = [*lines.other_bests(state), lines.best_line(state)]
+    rows = [*bests, *([timed] if timed else []), lines.left_line(state, total, running)]
     if state.alarms and state.session and state.alarms[-1].session == state.session.session:
         rows.append(f"stopped: {state.alarms[-1].sentence}")
     if refused is not None and paths.paused.exists():  # an engine is at work, and waits

@@ -10,7 +10,7 @@ import torch
 from tests.trainers.reacting import STEPS, config, write_order, write_spec
 from tests.trainers.test_training import estimate, restore_global_state  # noqa: F401 (a fixture)
 from trainers import stoichiometry, trial
-from trainers.errors import DivergedError, StoppedError
+from trainers.errors import DivergedError, RefusedError, StoppedError
 from trainers.order import read_order
 from trainers.prepare.build import prepare
 from trainers.run import Run
@@ -132,3 +132,11 @@ def test_a_shuffled_control_learns_nothing(tmp_path):
     assert found["marks"] and "shuffled in time" in found["marks"][0]
     assert found["metrics"]["stoichiometry_R2"]["value"] < baseline["stoichiometry_R2_mass_balance"]
     assert found["metrics"]["one_step_R2"]["value"] < 0.1
+
+
+def test_refits_come_at_fractions_of_the_training_and_not_for_any_number_of_edges():
+    assert stoichiometry.refit_steps(0.25, 0.7, 100, 9) == {25, 50}
+    assert stoichiometry.refit_steps(0.1, 0.3, 10, 9) == {1, 2, 3}
+    assert stoichiometry.refit_steps(0.0, 0.7, 100, 10**6) == set()
+    with pytest.raises(RefusedError, match="expected 0 or at most 20000 edges, found 20001"):
+        stoichiometry.refit_steps(0.1, 0.7, 100, 20001)
