@@ -21,7 +21,7 @@ PARTS: dict[str, dict[str, str]] = {
         "score": "trainers.scoring.stoichiometry",
     },
 }
-"""A `train` module has `train`; a `prepare` module `make`; a `score` module the functions of `scoring.score.Scorer`."""
+"""A `train` module has `train`; a `prepare` module `make`; a `score` module those that scoring/score.py lists."""
 
 
 def part(system: str, name: Part) -> Any:

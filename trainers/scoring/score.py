@@ -9,7 +9,8 @@ What differs between systems is in a module each (trainers/systems.py, part `sco
 * `measure(order, truth, final, trained)`: name -> value, None where it is not defined;
 * `reason(name, truth)`: why a metric is not defined;
 * `lines(order, truth, preflight, trained, line)`: analysis.log, `line(name)` spells a metric;
-* `draw(run_dir, truth, final, found)`: the figures.
+* `draw_moment(estimate, truth, scores, where, folder, tag)`: the figures of an estimate; `tag` ends their names;
+* `draw_end(final, truth, scores, folder)`: those that a run has once.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def score(run_dir: Path, data_dir: Path) -> dict[str, Any]:
     marks = [f"mark: {mark}" for mark in _marks(preflight)]
     log = "\n".join([*marks, *system.lines(order, truth, preflight, trained, line)]) + "\n"
     write_text(run_dir / "analysis.log", log)
-    plots = system.draw(run_dir, truth, final, found)
+    plots = _draw(system, run_dir, truth, final, found)
     result = {
         "contract": 1,
         "iteration": order.iteration,
@@ -97,6 +98,22 @@ def _truth(system: Any, data_dir: Path) -> tuple[Any, dict[str, Any]]:
         return system.load_truth(data_dir), json.loads((data_dir / "preflight.json").read_text())
     except (OSError, ValueError, KeyError) as error:
         raise RefusedError(f"{data_dir} is not a complete regime ({error}); prepare it again") from error
+
+
+def _draw(system: Any, run_dir: Path, truth: Any, final: dict[str, Any], scores: dict[str, float | None]) -> list[str]:
+    """Have every figure drawn; return their paths below the run folder."""
+    from trainers.scoring.plots import plot_loss  # matplotlib takes a second, which a refused run need not wait
+
+    out, folder, shapes = run_dir / "out", run_dir / "plots", system.shapes(truth)
+    learned = {name: shapes[name] for name in system.LEARNED}
+    moments = [estimates.read_estimate(path, learned) for path in estimates.list_moments(out / "estimates")]
+    for estimate in (*(m for m in moments if m["step"] != final["step"]), final):
+        now = scores if estimate is final else system.score_estimate(estimate, truth)
+        where = f"epoch {estimate['epoch']}, step {estimate['step']}"
+        system.draw_moment(estimate, truth, now, where, folder, f"{estimate['epoch']}_{estimate['step']}")
+    plot_loss(estimates.read_progress(out / "progress.jsonl"), folder / "loss.png")
+    system.draw_end(final, truth, scores, folder)
+    return sorted(str(path.relative_to(run_dir)) for path in folder.rglob("*.png"))
 
 
 def _marks(preflight: dict[str, Any]) -> list[str]:

@@ -11,11 +11,21 @@ import numpy as np
 
 from trainers.errors import RefusedError
 from trainers.order import Order
-from trainers.scoring import estimates
 from trainers.scoring.metrics import Truth, factors, load_truth, score_estimate, spectra
 from trainers.scoring.score import limits
 
-__all__ = ["LEARNED", "draw", "input_shapes", "lines", "load_truth", "measure", "reason", "score_estimate", "shapes"]
+__all__ = [
+    "LEARNED",
+    "draw_end",
+    "draw_moment",
+    "input_shapes",
+    "lines",
+    "load_truth",
+    "measure",
+    "reason",
+    "score_estimate",
+    "shapes",
+]
 
 LEARNED = ("W", "a", "lin_edge", "lin_phi")
 OF_TYPES = ("cluster_accuracy", "cluster_accuracy_kmeans", "embedding_silhouette")
@@ -123,30 +133,28 @@ def _rollout_lines(training: Any, counts: dict[str, float]) -> list[str]:
     ]
 
 
-def draw(run_dir: Path, truth: Truth, final: dict[str, Any], scores: dict[str, float | None]) -> list[str]:
-    """Write the figures of every moment; return their paths below the run folder."""
+def draw_moment(
+    estimate: dict[str, Any], truth: Truth, scores: dict[str, float | None], where: str, folder: Path, tag: str
+) -> None:
+    """Write the figures of an estimate."""
     from trainers.scoring import plots
 
-    out, folder = run_dir / "out", run_dir / "plots"
-    every = shapes(truth)
-    learned = {name: every[name] for name in LEARNED}
-    moments = [estimates.read_estimate(path, learned) for path in estimates.list_moments(out / "estimates")]
-    for estimate in (*(m for m in moments if m["step"] != final["step"]), final):
-        tag = f"{estimate['epoch']}_{estimate['step']}"
-        where = f"epoch {estimate['epoch']}, step {estimate['step']}"
-        now = scores if estimate is final else score_estimate(estimate, truth)
-        if truth.known:
-            plots.plot_comparison(estimate, truth, now, where, folder / "matrix" / f"comparison_{tag}.png")
-        plots.plot_matrix(estimate, truth, where, folder / "matrix" / f"matrix_{tag}.png")
-        plots.plot_edge_function(estimate, truth, where, folder / "function" / "MLP1" / f"func_{tag}.png")
-        plots.plot_self_function(estimate, truth, where, folder / "function" / "MLP0" / f"func_{tag}.png")
-        if truth.n_types > 1:
-            plots.plot_embedding(estimate, truth, now, where, folder / "embedding" / f"embedding_{tag}.png")
-    plots.plot_loss(estimates.read_progress(out / "progress.jsonl"), folder / "loss.png")
+    if truth.known:
+        plots.plot_comparison(estimate, truth, scores, where, folder / "matrix" / f"comparison_{tag}.png")
+    plots.plot_matrix(estimate, truth, where, folder / "matrix" / f"matrix_{tag}.png")
+    plots.plot_edge_function(estimate, truth, where, folder / "function" / "MLP1" / f"func_{tag}.png")
+    plots.plot_self_function(estimate, truth, where, folder / "function" / "MLP0" / f"func_{tag}.png")
+    if truth.n_types > 1:
+        plots.plot_embedding(estimate, truth, scores, where, folder / "embedding" / f"embedding_{tag}.png")
+
+
+def draw_end(final: dict[str, Any], truth: Truth, scores: dict[str, float | None], folder: Path) -> None:
+    """Write the figures that a run has once."""
+    from trainers.scoring import plots
+
     plots.plot_activity(truth, folder / "activity.png")
     if truth.known:
         plots.plot_eigenvalues(*_eigenvalues(final, truth), folder / "eigenvalues.png")
     if scores.get("support_AUC") is not None:
         plots.plot_support(final, truth, scores, folder / "support.png")
     plots.plot_kinograph(final["rollout_u"][0], truth.rollout_u[0], scores, folder / "kinograph.png")
-    return sorted(str(path.relative_to(run_dir)) for path in folder.rglob("*.png"))

@@ -11,11 +11,21 @@ import numpy as np
 
 from trainers.errors import RefusedError
 from trainers.order import Order
-from trainers.scoring import estimates
 from trainers.scoring.score import limits
 from trainers.scoring.stoichiometric import Truth, load_truth, score_estimate
 
-__all__ = ["LEARNED", "draw", "input_shapes", "lines", "load_truth", "measure", "reason", "score_estimate", "shapes"]
+__all__ = [
+    "LEARNED",
+    "draw_end",
+    "draw_moment",
+    "input_shapes",
+    "lines",
+    "load_truth",
+    "measure",
+    "reason",
+    "score_estimate",
+    "shapes",
+]
 
 LEARNED = ("sto", "log_k", "rate_pair", "rate_visited")
 RECORDED = ("n_epochs", "data_augmentation_loop", "batch_size", "n_runs", "learning_rate_start",
@@ -120,20 +130,18 @@ def lines(order: Order, truth: Truth, preflight: dict[str, Any], trained: dict[s
     ]  # fmt: skip
 
 
-def draw(run_dir: Path, truth: Truth, final: dict[str, Any], scores: dict[str, float | None]) -> list[str]:
-    """Write the figures of every moment; return their paths below the run folder."""
-    from trainers.scoring import plots, plots_homeostasis, plots_stoichiometry
+def draw_moment(
+    estimate: dict[str, Any], truth: Truth, scores: dict[str, float | None], where: str, folder: Path, tag: str
+) -> None:
+    """Write the figures of an estimate."""
+    from trainers.scoring import plots_stoichiometry
 
-    out, folder = run_dir / "out", run_dir / "plots"
-    every = shapes(truth)
-    learned = {name: every[name] for name in LEARNED}
-    moments = [estimates.read_estimate(path, learned) for path in estimates.list_moments(out / "estimates")]
-    for estimate in (*(m for m in moments if m["step"] != final["step"]), final):
-        tag = f"{estimate['epoch']}_{estimate['step']}"
-        where = f"epoch {estimate['epoch']}, step {estimate['step']}"
-        now = scores if estimate is final else score_estimate(estimate, truth)
-        plots_stoichiometry.draw_moment(estimate, truth, now, where, folder, tag)
-    plots.plot_loss(estimates.read_progress(out / "progress.jsonl"), folder / "loss.png")
+    plots_stoichiometry.draw_moment(estimate, truth, scores, where, folder, tag)
+
+
+def draw_end(final: dict[str, Any], truth: Truth, scores: dict[str, float | None], folder: Path) -> None:
+    """Write the figures that a run has once."""
+    from trainers.scoring import plots_homeostasis
+
     plots_homeostasis.plot_concentrations(truth, folder / "concentrations.png")
     plots_homeostasis.plot_rollout(final["rollout_c"][0], truth.rollout_c[0], scores, folder / "rollout.png")
-    return sorted(str(path.relative_to(run_dir)) for path in folder.rglob("*.png"))
