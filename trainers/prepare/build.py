@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import shutil
 from pathlib import Path
@@ -13,9 +14,13 @@ import yaml
 from threadpoolctl import threadpool_limits
 
 from trainers.errors import RefusedError
+from trainers.prepare.files import fingerprint
 from trainers.settings import load_yaml, read_config
 from trainers.systems import part
 from trainers.yaml_io import write_text
+
+MEASURED = ("oracle", "null", "ceiling", "baselines", "activity")
+"""What a system's `make` returns as metrics by name, beside reason, guard, looked_at, marks and warnings."""
 
 
 def prepare(spec_file: Path, data_dir: Path) -> bool:
@@ -50,8 +55,19 @@ def prepare(spec_file: Path, data_dir: Path) -> bool:
 def _make(spec: dict[str, Any], config: Any, folder: Path) -> None:
     with threadpool_limits(limits=1):  # sums must not depend on the number of threads: same order, same bytes
         found = part(spec["system"], "prepare").make(config, folder)
-    named = {"contract": 1, "system": spec["system"], "regime": spec["regime"]}
-    write_text(folder / "preflight.json", json.dumps(named | found, indent=1) + "\n")
+    named = {
+        "contract": 1, "system": spec["system"], "regime": spec["regime"],
+        "generator_version": config.generator_version, "fingerprint": fingerprint(folder),
+        "ok": found["reason"] is None, "truth": True,
+    }  # fmt: skip
+    measured = {side: plain(found[side]) for side in MEASURED}
+    told = {"warnings": [*found["marks"], *found["warnings"]]}
+    write_text(folder / "preflight.json", json.dumps(named | found | measured | told, indent=1) + "\n")
+
+
+def plain(values: dict[str, Any]) -> dict[str, float | None]:
+    """Return metrics as JSON takes them: what is not finite is null."""
+    return {k: None if v is None or not math.isfinite(v) else float(v) for k, v in values.items()}
 
 
 def _read_spec(path: Path) -> dict[str, Any]:

@@ -15,11 +15,10 @@ import torch
 
 from trainers.data_metabolism import StoichiometryInputs, load_stoichiometry
 from trainers.frames import log_frames
-from trainers.prepare.files import fingerprint, save
+from trainers.prepare.files import save
 from trainers.prepare.metabolic_files import simulate
 from trainers.prepare.metabolic_guard import guard, rates_of_functions
 from trainers.prepare.reactions import Array, Network
-from trainers.prepare.signal import plain
 from trainers.scoring.metabolism import Metrics
 from trainers.scoring.stoichiometric import Truth, load_truth, matrices, score_estimate
 from trainers.settings_stoichiometry import StoichiometryConfig, StoichiometryTraining
@@ -66,21 +65,17 @@ def make(config: StoichiometryConfig, folder: Path) -> dict[str, Any]:
     reason = reason or oracle_fault(oracle, truth) or null_fault(null)
     marks = [MARK] if s.shuffled_control else []
     return {
-        "generator_version": config.generator_version,
-        "fingerprint": fingerprint(folder),
-        "ok": reason is None,
         "reason": reason,
-        "truth": True,
         "guard": told,
-        "oracle": plain(oracle),
-        "null": plain(null),
-        "ceiling": plain(matrices(sto, truth)),
-        "baselines": plain(baselines(truth)),
-        "activity": plain(truth.activity),
+        "oracle": oracle,
+        "null": null,
+        "ceiling": matrices(sto, truth),
+        "baselines": baselines(truth),
+        "activity": truth.activity,
         "looked_at": {"training_frames": c.shape[0] * c.shape[1], "guard": min(GUARD_FRAMES, c.shape[0] * c.shape[1]),
                       "least_squares": looked},
         "marks": marks,
-        "warnings": [*marks, *warnings(truth, c.shape[0])],
+        "warnings": warnings(truth, c.shape[0]),
     }  # fmt: skip
 
 
