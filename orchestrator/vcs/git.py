@@ -28,6 +28,8 @@ HIDDEN_FROM_TRAINING = ("trainers/prepare", "trainers/scoring")
 """What the training process must not be able to import."""
 EXPORTING = ".export-"
 """How the folder begins that an export is made in."""
+PATIENT = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "core.filesRefLockTimeout", "GIT_CONFIG_VALUE_0": "2000"}
+"""Lets git wait this many milliseconds for the lock of a ref, which a git that outlived its engine may hold."""
 PATIENCE_S = 1.0
 """For the locks of a git process that outlives its killed engine."""
 
@@ -189,7 +191,7 @@ def set_refs(folder: Path, nodes: Mapping[int, str], branch: str, best: str) -> 
             _must_have(repo, wanted)
             orders = [f"delete {name}\0\0" for name in sorted(found.keys() - wanted.keys())]
             orders += [f"update {n}\0{sha}\0\0" for n, sha in sorted(wanted.items()) if found.get(n) != sha]
-            repo.run("update-ref", "--no-deref", "-z", "--stdin", given="".join(orders).encode())
+            repo.run("update-ref", "--no-deref", "-z", "--stdin", given="".join(orders).encode(), env=PATIENT)
         if (repo.folder / ".git" / "HEAD").read_text(encoding="utf-8").strip() != f"ref: {head}":
             repo.run("symbolic-ref", "HEAD", head)
 

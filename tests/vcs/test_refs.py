@@ -198,3 +198,21 @@ def test_an_export_that_another_process_made_meanwhile_is_kept(place, monkeypatc
     monkeypatch.setattr(os, "rename", late)
     git.export_code(place.out, place.tree, target)
     assert [p.name for p in target.parent.iterdir()] == ["x"] and [p.name for p in target.iterdir()] == ["theirs"]
+
+
+HOLDER = """import os, sys, time
+open(sys.argv[1], "x").close()
+print(flush=True)
+time.sleep(0.5)
+os.unlink(sys.argv[1])
+"""
+
+
+def test_a_lock_of_a_git_that_is_still_at_work_is_waited_for(place):
+    found = commits(place, 2)
+    git.set_refs(place.out, {1: found[0]}, BRANCH, found[0])
+    lock = place.out / ".git" / "refs" / "heads" / f"{BRANCH}.lock"
+    with subprocess.Popen([sys.executable, "-c", HOLDER, lock], stdout=subprocess.PIPE) as other:
+        other.stdout.readline()
+        git.set_refs(place.out, {1: found[1]}, BRANCH, found[1])
+    assert plain(place.out, "rev-parse", BRANCH).strip() == found[1]
