@@ -15,10 +15,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import yaml
-from pydantic import ValidationError
+from pydantic import ValidationError, model_validator
 
 from trainers.errors import RefusedError, StepError
 from trainers.order import read_order
@@ -49,6 +49,13 @@ class Record(Section):
     simulation: dict[str, Any] = key(..., "Simulation section, without the switch.")
     training: dict[str, Any] = key(..., "Training section, small enough for a CPU.")
     graph_model: dict[str, Any] = key({}, "Graph model section.")
+
+    @model_validator(mode="after")
+    def _acts(self) -> Self:
+        known = {"simulation", "training", "graph_model"}
+        if not self.switch or not set(self.switch) <= known:
+            raise ValueError(f"switch: expected keys of {', '.join(sorted(known))}, found {self.switch}")
+        return self
 
 
 class Outcome(NamedTuple):

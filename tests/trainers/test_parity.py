@@ -43,6 +43,11 @@ def test_our_records_are_valid_configs_of_both_kinds():
         ("name: x", "expected a list of records, found dict"),
         (yaml.safe_dump([TINY | {"value": 1}]), "value: Extra inputs"),
         (yaml.safe_dump([TINY | {"recorded": "0.5"}]), "recorded: Input should be a valid number"),
+        (
+            yaml.safe_dump([TINY | {"switch": {"simulatio": {"a": 1}}}]),
+            "switch: expected keys of graph_model, simulation",
+        ),
+        (yaml.safe_dump([TINY | {"switch": {}}]), "switch: expected keys of"),
         ("- [", "cannot be read"),
     ],
 )
