@@ -39,6 +39,11 @@ def right_hand_side(model: SignalPropagation, training: Any) -> tuple[Rate, Rate
     return rate, checkpointed(rate) if spares else rate
 
 
+def compiled(model: Any, mode: str) -> Any:
+    """Return a module's call as `mode` wants it: itself, or compiled as a whole."""
+    return model if mode == "none" else torch.compile(model, mode=MODES[mode], fullgraph=True, dynamic=False)
+
+
 def _narrow(rate: Rate) -> Rate:
     def narrow(u: torch.Tensor, W: torch.Tensor, sent: torch.Tensor | None = None) -> torch.Tensor:
         with torch.autocast(u.device.type, torch.bfloat16):
@@ -48,12 +53,13 @@ def _narrow(rate: Rate) -> Rate:
 
 
 @contextlib.contextmanager
-def compiler(mode: str, folder: Path) -> Iterator[None]:
+def compiler(mode: str, folder: Path, key: str = "training.compile") -> Iterator[None]:
     """Give torch.compile a folder of the run for what it makes, removed in the end, and its errors a sentence.
 
     Args:
-        mode: `training.compile`; nothing happens for `none`.
+        mode: value of `key`; nothing happens for `none`.
         folder: below what the sandbox lets a run write.
+        key: the configuration key that asks for it.
 
     Raises:
         RefusedError: torch.compile found no compiler, no folder to write to, or code that it cannot compile.
@@ -74,7 +80,7 @@ def compiler(mode: str, folder: Path) -> Iterator[None]:
             raise
         reason = next(iter(str(error).splitlines()), type(error).__name__)
         raise RefusedError(
-            f"training.compile: {mode} does not work here ({reason}); set it to none, or provide a C++ compiler (g++, "
+            f"{key}: {mode} does not work here ({reason}); set it to none, or provide a C++ compiler (g++, "
             f"on a GPU triton too) in PATH and let {folder} be written and executed from"
         ) from error
     finally:

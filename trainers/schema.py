@@ -8,6 +8,7 @@ from typing import Any
 
 from trainers.metric_spec import MetricSpec, r2
 from trainers.schema_homeostasis import HOMEOSTASIS_METRICS, HOMEOSTASIS_TRUTH
+from trainers.schema_inr import INR_METRICS, INR_TRUTH
 from trainers.schema_stoichiometry import STOICHIOMETRY_METRICS, STOICHIOMETRY_TRUTH
 from trainers.sections import describe, fields
 from trainers.settings import SYSTEMS
@@ -110,6 +111,7 @@ NEEDS_TRUTH: dict[str, frozenset[str]] = {
     }),
     "homeostasis": HOMEOSTASIS_TRUTH,
     "stoichiometry": STOICHIOMETRY_TRUTH,
+    "inr": INR_TRUTH,
 }  # fmt: skip
 """Metrics that compare with true parameters: absent, never zero, on people's own recordings."""
 
@@ -117,6 +119,7 @@ METRICS: dict[str, dict[str, MetricSpec]] = {
     "signal": SIGNAL_METRICS,
     "homeostasis": HOMEOSTASIS_METRICS,
     "stoichiometry": STOICHIOMETRY_METRICS,
+    "inr": INR_METRICS,
 }
 
 

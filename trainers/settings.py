@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError, model_validator
 from trainers.errors import RefusedError
 from trainers.sections import Section, extra_of, fields, key
 from trainers.settings_homeostasis import HomeostasisConfig
+from trainers.settings_inr import InrConfig
 from trainers.settings_stoichiometry import StoichiometryConfig
 from trainers.yaml_io import load_yaml
 
@@ -363,6 +364,7 @@ SYSTEMS: dict[str, Any] = {
     "signal": SignalConfig,
     "homeostasis": HomeostasisConfig,
     "stoichiometry": StoichiometryConfig,
+    "inr": InrConfig,
 }
 """The config of each system; what programs a system has: trainers/systems.py."""
 

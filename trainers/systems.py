@@ -20,6 +20,7 @@ PARTS: dict[str, dict[str, str]] = {
         "prepare": "trainers.prepare.stoichiometry",
         "score": "trainers.scoring.stoichiometry",
     },
+    "inr": {"train": "trainers.inr", "prepare": "trainers.prepare.inr", "score": "trainers.scoring.inr"},
 }
 """A `train` module has `train`; a `prepare` module `make`; a `score` module those that scoring/score.py lists."""
 

@@ -33,7 +33,10 @@ SHORT_RUN = 50
 def shortened(system: str, config: Any) -> Any:
     """Return the config with the fewest gradient steps that one epoch can have: systems with a single phase."""
     sections = config.model_dump(exclude_unset=True)
-    sections["training"] = sections.get("training", {}) | {"n_epochs": 1, "data_augmentation_loop": 1}
+    if system == "inr":
+        sections["inr"] = sections.get("inr", {}) | {"inr_total_steps": STEPS}
+    else:
+        sections["training"] = sections.get("training", {}) | {"n_epochs": 1, "data_augmentation_loop": 1}
     return read_config(system, sections)
 
 

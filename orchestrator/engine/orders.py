@@ -48,9 +48,12 @@ def seal(content: dict[str, Any]) -> str:
     return f"{text}sha256: {hashlib.sha256(text.encode()).hexdigest()}\n"
 
 
-NOT_TOLD = ("seed", "params", "homeostatic_lambda", "homeostatic_baseline", "activity_file", "activity_name")
+NOT_TOLD = ("seed", "params", "homeostatic_lambda", "homeostatic_baseline", "activity_file", "activity_name",
+            "points_file", "positions_name", "field_name", "box_name")  # fmt: skip
 """Keys of `simulation` that a training must not have: the seed would redraw the truth, params and homeostatic_* are
 part of it, and a person's recording holds the held-out frames."""
+RECORDINGS = ("activity_file", "points_file")
+"""Keys of `simulation` that are the path of a person's recording."""
 
 
 def child_config(config: Config) -> Config:
@@ -251,8 +254,9 @@ def copy_regular(source: Path, target: Path) -> bool:
 def _located(setup: Setup, config: Config) -> dict[str, Any]:
     """Return the simulation section with the path of a person's recording taken from the exploration's folder."""
     simulation = dict(config["simulation"])
-    if simulation.get("activity_file"):
-        simulation["activity_file"] = str(setup.paths.source.absolute() / simulation["activity_file"])
+    for key in RECORDINGS:
+        if simulation.get(key):
+            simulation[key] = str(setup.paths.source.absolute() / simulation[key])
     return simulation
 
 

@@ -10,7 +10,8 @@ What differs between systems is in a module each (trainers/systems.py, part `sco
 * `reason(name, truth)`: why a metric is not defined;
 * `lines(order, truth, preflight, trained, line)`: analysis.log, `line(name)` spells a metric;
 * `draw_moment(estimate, truth, scores, where, folder, tag)`: the figures of an estimate; `tag` ends their names;
-* `draw_end(final, truth, scores, folder)`: those that a run has once.
+* `draw_end(final, truth, scores, folder)`: those that a run has once;
+* `results(order, truth, line)`, where there is one: results.log, the recorded short form.
 """
 
 from __future__ import annotations
@@ -65,6 +66,8 @@ def score(run_dir: Path, data_dir: Path) -> dict[str, Any]:
     marks = [f"mark: {mark}" for mark in _marks(preflight)]
     log = "\n".join([*marks, *system.lines(order, truth, preflight, trained, line)]) + "\n"
     write_text(run_dir / "analysis.log", log)
+    if hasattr(system, "results"):
+        write_text(run_dir / "results.log", system.results(order, truth, line))
     plots = _draw(system, run_dir, truth, final, found)
     result = {
         "contract": 1,
