@@ -86,7 +86,11 @@ class Siren(nn.Module):
             return -torch.autograd.grad(potential, x, create_graph=learning)[0]
 
     def frequencies(self) -> torch.Tensor:
-        """Return the first layer's frequencies (hidden, inputs), radians over the recording (first) or the box."""
+        """Return the first layer's frequencies (hidden, inputs), radians over the recording (first) or the box.
+
+        A periodic network turns 2 pi times in a box before its first layer: the steepest change of each input counts.
+        """
         weight = self.first.weight * self.scale
-        periods = [self.shape.t_period, *[self.shape.xy_period] * (weight.shape[1] - 1)]
-        return weight / torch.tensor(periods, device=weight.device)
+        turn = (2 * math.pi if self.shape.periodic else 1.0) / self.shape.xy_period
+        scale = [1.0 / self.shape.t_period, *[turn] * (weight.shape[1] - 1)]
+        return weight * torch.tensor(scale, device=weight.device)

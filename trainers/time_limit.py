@@ -32,7 +32,7 @@ class TimeLimit:
             self._since = now
         if self.first == 0 and step == WARM_UP + TIMED:
             self._predict((now - self._since) / TIMED, now, step)
-        if now <= self.limit_s:
+        if now <= self.limit_s or step == self.first:  # one step at least
             return False
         print(f"stopped after step {step} of {self.total}: {self.limit_s / 60:g} minutes are over", flush=True)
         return True

@@ -146,8 +146,11 @@ def _limits(folder: Path, tracks: Tracks, held: Withheld, twins: list[tuple[Any,
     scored = {kind: {name: r2(guess, values[kind]) for name, guess in guessed[kind].items()} for kind in HELD}
     left = field_limits.unexplained(tracks.positions, tracks.field, tracks.box, twins)
     total = float(values["cells"].var(axis=0).sum())
-    limits = {"baselines": scored, "ceiling": None if left is None else max(0.0, 1.0 - left / total),
-              "ceiling_from": "other populations in the same signal" if twins else "pairs of the recording's own cells"}
+    limits = {
+        "baselines": scored,
+        "ceiling": None if left is None else max(0.0, 1.0 - left / total),
+        "ceiling_from": "other populations in the same signal" if twins else "pairs of the recording's own cells",
+    }
     write_text(folder / "truth" / "limits.json", json.dumps(limits, indent=1) + "\n")
     return limits
 
@@ -251,5 +254,7 @@ def _warnings(tracks: Tracks, held: Withheld, limits: dict[str, Any]) -> list[st
     elif not tracks.source:
         return found
     else:
-        found.append("the ceiling is from pairs of the recording's own cells, an estimate: neighbours act on each other")
+        found.append(
+            "the ceiling is from pairs of the recording's own cells, an estimate: neighbours act on each other"
+        )
     return found

@@ -38,6 +38,7 @@ class Truth(NamedTuple):
 
 def load_truth(folder: Path) -> Truth:
     """Return the truth of a regime; raises OSError, ValueError or KeyError."""
+
     def array(name: str) -> Any:
         return np.load(folder / name, allow_pickle=False)
 

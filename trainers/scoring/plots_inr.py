@@ -109,7 +109,7 @@ def plot_slices(slices: Any, truth: Truth, path: Path) -> None:
 
 def plot_errors(final: dict[str, Any], truth: Truth, path: Path) -> None:
     """Draw the root mean square error over the recording: trained values, withheld cells, withheld time."""
-    figure = figure_of(6.8, 3.6)
+    figure = figure_of(6.8, 3.6, left=0.95)
     axes = figure.subplots()
     squares = np.where(truth.seen_kept[:, :, None], (final["seen"] - truth.seen) ** 2, 0).sum(axis=(1, 2))
     count = np.maximum(1, truth.seen_kept.sum(axis=1)) * truth.seen.shape[2]
