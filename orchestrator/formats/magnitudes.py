@@ -20,10 +20,9 @@ from orchestrator.formats.sections import items_after
 from orchestrator.formats.work import Work
 
 _TITLE = "mutation magnitude"
-_ITEM = re.compile(r"(?P<label>[^:]*\w[^:]*):(?P<steps>.*)", re.S)
 _REMARK = re.compile(r"(?:\([^()]*\))?\.?$")
 _OR = re.compile(r"\s*(?:[,;]|\bor\b|\band\b|\s/\s)\s*", re.I)
-_NUMBER = r"((?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)"
+_NUMBER = r"((?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?)"
 _SPELLINGS = {ord("−"): "-", ord("–"): "-", ord("×"): "x", ord("X"): "x", ord("*"): "x", ord("÷"): "/"}
 _FACTOR = re.compile(rf"x\s*{_NUMBER}|{_NUMBER}\s*x")
 _DIVISOR = re.compile(rf"/\s*{_NUMBER}")
@@ -55,16 +54,17 @@ def read(text: Text, notes: Notes) -> list[DraftMagnitude]:
     """Return the items below a heading or label with "mutation magnitude"; one that cannot be read is told."""
     found = []
     for item in items_after(text, _TITLE):
-        said = _ITEM.fullmatch(plain(item.text))
+        said = " ".join(plain(item.text).split())
+        label, colon, rest = said.partition(":")
         try:
-            if said is None:
-                raise ValueError(f"{plain(item.text)!r} names no key")
-            steps = tuple(dict.fromkeys(_steps(said["steps"])))
+            if not colon or not label.strip():
+                raise ValueError(f"{said!r} names no key")
+            steps = tuple(dict.fromkeys(_steps(rest)))
         except ValueError as error:
             notes.problem(item.line, f"mutation magnitude: {error}, so the line is not used; {_WRITE}", stops=False)
             continue
         notes.use(item)
-        found.append(DraftMagnitude(label=said["label"].strip(), steps=steps, line=item.line))
+        found.append(DraftMagnitude(label=label.strip(), steps=steps, line=item.line))
     return found
 
 
@@ -118,7 +118,8 @@ def applied(work: Work, keys: list[KeyRule]) -> list[KeyRule]:
 
 def _labels(work: Work, label: str) -> list[str]:
     """Return what a label names: itself, or the parts of a list (`omega and batch_size`)."""
-    return [label] if work.key(label) or _group(label) else [part for part in _AND.split(label) if part]
+    parts = [] if work.key(label) or _group(label) else [part for part in _AND.split(label) if part]
+    return parts or [label]
 
 
 def _group(label: str) -> tuple[str, re.Pattern[str]] | None:

@@ -119,6 +119,7 @@ def test_a_step_that_cannot_be_read_is_told_with_its_line(spelled, part):
         ("n_neurons: x2", "simulation.n_neurons is frozen (small.md:"),
         ("training_single_type: x2", "training.training_single_type moves along its list of values"),
         ("n_iter_block: +1", "claude.n_iter_block is no key that changes"),
+        (": x2", "mutation magnitude: ': x2' names no key, so the line is not used"),
         ("x2 or /2", "mutation magnitude: 'x2 or /2' names no key, so the line is not used"),
     ],
 )  # fmt: skip
