@@ -16,6 +16,14 @@ Level = Literal["free", "block", "frozen"]
 Op = Literal["<", "<=", ">", ">="]
 
 
+class Step(Record):
+    """One size of a mutation, as the instruction lists it."""
+
+    op: Literal["*", "+"]
+    value: float = Field(allow_inf_nan=False)
+    """Factor of `*`, above 0: `/2` is 0.5; difference of `+`: `-128` is -128."""
+
+
 class KeyRule(Record):
     """What the contract says of one config key."""
 
@@ -35,6 +43,8 @@ class KeyRule(Record):
     """Value of iteration 1."""
     exempt: bool = False
     """Does not count towards the changes of a mutation (seeds, the budget key of a time target)."""
+    steps: tuple[Step, ...] = ()
+    """Sizes of its mutations, where the instruction lists them; empty means the range sets them."""
     source: str = ""
     """Where the rule was read, e.g. `instructions/sparse_gnn.md:88`."""
 

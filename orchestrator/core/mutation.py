@@ -10,7 +10,7 @@ import math
 from typing import Any
 
 from orchestrator.core import code_rules, configs, pace
-from orchestrator.core.contract import Contract, KeyRule
+from orchestrator.core.contract import Contract, KeyRule, Step
 from orchestrator.core.records import Change, Config, Mutation, Proposal, canonical
 from orchestrator.core.state import State
 from orchestrator.errors import RefusedError
@@ -28,6 +28,19 @@ def number(value: Any) -> str:
         return f"{value:.4g}"
     mantissa, exponent = f"{value:.2E}".split("E")
     return f"{float(mantissa):g}E{int(exponent)}"
+
+
+def steps_text(steps: tuple[Step, ...]) -> str:
+    """Return the sizes of a key's mutations as instructions list them: `x2 or /2`, `+128 or -128`."""
+    said = []
+    for step in steps:
+        if step.op == "+":
+            said.append(f"{'-' if step.value < 0 else '+'}{number(abs(step.value))}")
+        elif step.value < 1:
+            said.append(min(f"/{number(1 / step.value)}", f"x{number(step.value)}", key=len))
+        else:
+            said.append(f"x{number(step.value)}")
+    return " or ".join(said)
 
 
 def describe(contract: Contract, mutation: Mutation) -> str:

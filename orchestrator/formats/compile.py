@@ -17,7 +17,17 @@ from orchestrator.core.contract import Contract
 from orchestrator.core.exploration import Exploration
 from orchestrator.core.schema import SystemSchema
 from orchestrator.errors import InstructionError
-from orchestrator.formats import code_permission, diagnoses, judging, key_rules, practice, spread, systems, wishes
+from orchestrator.formats import (
+    code_permission,
+    diagnoses,
+    judging,
+    key_rules,
+    magnitudes,
+    practice,
+    spread,
+    systems,
+    wishes,
+)
 from orchestrator.formats.draft import InstructionDraft, Problem
 from orchestrator.formats.work import Work
 from orchestrator.formats.yaml_edit import Document
@@ -61,7 +71,7 @@ def compile_all(name: str, draft: InstructionDraft, schema: SystemSchema, spec: 
     work.unsettled()
     base = systems.base_config(work)
     start = systems.start_config(work, base)
-    keys = wishes.honoured(work, key_rules.keys(work, start))
+    keys = magnitudes.applied(work, wishes.honoured(work, key_rules.keys(work, start)))
     key_rules.agreement(work, keys)
     regimes = systems.regimes(work, base, keys)
     fields: dict[str, Any] = {

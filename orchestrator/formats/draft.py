@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from orchestrator.core.contract import Level, Op
+from orchestrator.core.contract import Level, Op, Step
 from orchestrator.core.records import Record
 
 
@@ -124,6 +124,15 @@ class SpreadRow(Record):
     line: int
 
 
+class DraftMagnitude(Record):
+    """One item of the mutation magnitudes: `Learning rates: x2 or /2`."""
+
+    label: str
+    """A key or a group of keys, as written."""
+    steps: tuple[Step, ...]
+    line: int
+
+
 class StrategyRow(Record):
     """One row of the strategy table."""
 
@@ -221,6 +230,7 @@ class InstructionDraft(Record):
     starts: tuple[StartingPoint, ...] = ()
     spread: tuple[SpreadRow, ...] = ()
     """In the order of their slots."""
+    magnitudes: tuple[DraftMagnitude, ...] = ()
     order: tuple[LineOf, ...] = ()
     plan: tuple[BlockFocus, ...] = ()
     strategies: tuple[StrategyRow, ...] = ()

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from orchestrator.errors import InstructionError
-from orchestrator.formats import sections, spread, statements, yaml_edit
+from orchestrator.formats import magnitudes, sections, spread, statements, yaml_edit
 from orchestrator.formats.draft import DraftClass, DraftMetric, FrontMatter, InstructionDraft, Labels, LineOf
 from orchestrator.formats.markdown import Fence, Heading, Item, Paragraph, Text, parse
 from orchestrator.formats.notes import Notes
@@ -53,6 +53,7 @@ def read_instruction(text: str, source: str) -> InstructionDraft:
         "claude": tuple(keys.claude.values()),
         "starts": sections.starts(main, notes),
         "spread": spread.read(main, notes),
+        "magnitudes": magnitudes.read(main, notes),
         "order": sections.order(main, notes),
         "plan": sections.plan(main, notes),
         "strategies": sections.strategies(main, notes),

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from orchestrator.core import block_keys, pace
 from orchestrator.core.contract import Condition, Contract, KeyRule
 from orchestrator.core.exploration import Exploration
-from orchestrator.core.mutation import number
+from orchestrator.core.mutation import number, steps_text
 from orchestrator.core.records import Record
 from orchestrator.core.schema import SystemSchema
 from orchestrator.formats.compile import NO_PATCHES, compile_all
@@ -179,8 +179,9 @@ def _rule(rule: KeyRule) -> str:
     else:
         low, high = ("any" if v is None else number(v) for v in (rule.low, rule.high))
         bounds = f"{low} to {high}"
+    steps = f", steps {steps_text(rule.steps)}" if rule.steps else ""
     beside = ", may change beside another" if rule.exempt else ""
-    return f"{rule.key} ({rule.short}) = {number(rule.start)}, {bounds}{beside}  [{rule.source}]"
+    return f"{rule.key} ({rule.short}) = {number(rule.start)}, {bounds}{steps}{beside}  [{rule.source}]"
 
 
 def _from_draft(draft: InstructionDraft) -> Iterator[str]:
@@ -202,6 +203,7 @@ def _from_draft(draft: InstructionDraft) -> Iterator[str]:
         ("Degeneracy gap", [(f"{g.minuend} - {g.subtrahend}", g.line) for g in [draft.gap] if g]),
         ("Starting points", [(f"{s.name} = {s.value}", s.line) for s in draft.starts]),
         ("Initial spread", [(f"slot {r.slot}: {_row(r)}", r.line) for r in draft.spread]),
+        ("Mutation magnitudes", [(f"{m.label}: {steps_text(m.steps)}", m.line) for m in draft.magnitudes]),
         ("Files that may change", [(f.path, f.line) for f in draft.files]),
         ("Block plan", [(f"{b.block}{'+' * b.onwards}: {b.text}", b.line) for b in draft.plan]),
         ("Figures", [(f.text, f.line) for f in draft.figures]),

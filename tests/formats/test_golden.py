@@ -34,12 +34,12 @@ compare: n_neurons
 """
 
 
-def ours(instruction, profile="cpu", name="sparse_gnn"):
+def ours(instruction, profile="cpu", name="sparse_gnn", extra=""):
     folder = ROOT / "explorations" / name
     spec = read_exploration(yaml_edit.load((folder / "exploration.yaml").read_text(), "exploration.yaml"))
     config = yaml_edit.read((folder / "config.yaml").read_text(), "config.yaml")
     known = read_schema(json.loads((ROOT / "trainers" / "schema.json").read_text()), spec.system)
-    draft = read_instruction(instruction.read_text(encoding="utf-8"), str(instruction.relative_to(ROOT)))
+    draft = read_instruction(instruction.read_text(encoding="utf-8") + extra, str(instruction.relative_to(ROOT)))
     return compile_all(name, draft, known, spec, config, profile)
 
 

@@ -1,6 +1,6 @@
 """What Claude is told: the same bytes through a block, placeholders put in, facts from records."""
 
-from orchestrator.core.contract import Gap, StrategyRule, UserInstruction
+from orchestrator.core.contract import Gap, Step, StrategyRule, UserInstruction
 from orchestrator.core.events import Opened
 from orchestrator.core.exploration import ModelSettings
 from orchestrator.scientist.claude import facts, prompt, tools
@@ -124,6 +124,19 @@ def test_facts_are_a_function_of_the_state():
     found.put(0.5)
     plans = Plans(found.state, 1)
     assert facts.render(found.state, plans, {}) == facts.render(found.state, Plans(found.state, 1), {})
+
+
+def test_steps_that_the_instruction_lists_stand_beside_the_range():
+    plain = driver()
+    plain.put(0.5)
+    assert "teps are the instruction's" not in text(request(plain.state))
+    steps = (Step(op="*", value=2.0), Step(op="*", value=0.5))
+    keys = (k.model_copy(update={"steps": steps}) if k.key == LR else k for k in plain.state.contract.keys)
+    found = driver(keys=tuple(keys))
+    found.put(0.5)
+    told = text(request(found.state))
+    assert "| lr_W | 3E-3 | 3E-3 | 1E-4 to 1E-2; steps x2 or /2 | 3E-3 |" in told
+    assert "| 1E-7 to 1E-3 |" in told and "frozen. Steps are the instruction's mutation magnitudes" in told
 
 
 def test_a_replicate_that_is_due_is_a_task():

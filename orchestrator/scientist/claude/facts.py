@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from orchestrator.core import code_rules, configs, edits, pace, slots, strategy, strategy_kinds, tree
 from orchestrator.core.classify import verdict
 from orchestrator.core.diagnosis import line as diagnosis_line
-from orchestrator.core.mutation import describe, number
+from orchestrator.core.mutation import describe, number, steps_text
 from orchestrator.core.records import Role
 from orchestrator.core.scene import Scene
 from orchestrator.core.state import Iteration, Node, State
@@ -24,6 +24,11 @@ TIMED = 4
 """Nodes of the highest UCB whose training time is estimated."""
 HISTORY_ROWS = 60
 """Latest iterations of the block that the history table shows; older ones are pooled in the tree."""
+STEPS = (
+    " Steps are the instruction's mutation magnitudes: a change is one of them, unless a strategy row or a user "
+    "instruction asks for another size; then the hypothesis says why."
+)
+"""Said where keys have steps."""
 _MEANING: dict[Role | None, str] = {
     "exploit-best": "a step from the node with the highest UCB",
     "exploit-second": "a step from the second-highest UCB",
@@ -214,13 +219,14 @@ def _parameters(state: State, plans: Plans) -> list[str]:
                 rule.short + note,
                 now,
                 number(configs.get(base, rule.key)),
-                bounds(rule),
+                bounds(rule) + (f"; steps {steps_text(rule.steps)}" if rule.steps else ""),
                 ", ".join(tried),
             )
             lines.append(f"| {' | '.join(cells)} |")
     most = state.contract.max_changes
     held = block_changes.within(state, plans.block)
-    return [*lines, "", f"At most {most} key(s) change in one iteration. All other keys are frozen.{held}"]
+    listed = STEPS if any(rule.steps for rule in state.contract.keys) else ""
+    return [*lines, "", f"At most {most} key(s) change in one iteration. All other keys are frozen.{listed}{held}"]
 
 
 def _time(state: State, block: int) -> list[str]:
