@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import NamedTuple
 
@@ -46,7 +47,7 @@ class Siren(nn.Module):
         widths = [1 + places, *[shape.hidden] * (shape.layers + 1)]
         outputs = 1 if shape.gradient_mode else shape.components
         self.first = nn.Linear(widths[0], widths[1])
-        self.hidden = nn.ModuleList(nn.Linear(n, m) for n, m in zip(widths[1:], widths[2:], strict=False))
+        self.hidden = nn.ModuleList(nn.Linear(n, m) for n, m in itertools.pairwise(widths[1:]))
         self.last = nn.Linear(shape.hidden, outputs)
         with torch.no_grad():
             self.first.weight.uniform_(-1 / widths[0], 1 / widths[0])

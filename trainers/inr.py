@@ -13,7 +13,7 @@ import torch
 from torch.optim.lr_scheduler import LambdaLR
 
 from models.siren import Siren, SirenShape
-from trainers.compiling import compiler, compiled
+from trainers.compiling import compiled, compiler
 from trainers.data_points import PointData, PointInputs, load_points
 from trainers.errors import RefusedError
 from trainers.idle_inr import idle_keys
@@ -101,9 +101,9 @@ def predictions(fitted: Fitted, data: PointData, inputs: PointInputs) -> dict[st
 def data_train_inr(config: Any, data: PointData, inputs: PointInputs, run: Run) -> Fitted:
     """Train a network on the field at the points of random frames; return it with its units.
 
-    A step sees `inr_batch_size` frames with all their points or, with `inr_random_points`, as many points of all frames.
-    It stops before its last step when `training.max_minutes` are over; everything that must survive a kill stands in
-    `stateful`.
+    A step sees `inr_batch_size` frames with all their points or, with `inr_random_points`, as many points of all
+    frames. It stops before its last step when `training.max_minutes` are over; everything that must survive a kill
+    stands in `stateful`.
 
     Args:
         config: sections inr and training.

@@ -116,8 +116,8 @@ class Inr(Section):
     inr_t_period: float = key(1.0, "Time, scaled to the recording, is divided by it.", aliases=("t_period",), gt=0.0,
                               le=1000.0)  # fmt: skip
     inr_omega_t: float = key(
-        0.0, "Frequency of the time axis in the first layer; 0: omega_inr, as for the other axes.", aliases=("omega_t",),
-        ge=0.0, le=10000.0,
+        0.0, "Frequency of the time axis in the first layer; 0: omega_inr, as for the other axes.",
+        aliases=("omega_t",), ge=0.0, le=10000.0,
     )  # fmt: skip
     inr_periodic: bool = key(
         False, "Positions enter as sines and cosines of one turn of the box, so that the field is periodic.",

@@ -61,7 +61,7 @@ def test_the_signal_has_no_sources_and_is_periodic():
         (signal.at(x + step * e)[:, i] - signal.at(x - step * e)[:, i]) / 2 / step for i, e in enumerate(np.eye(2))
     ]
     assert np.abs(np.sum(slopes, axis=0)).max() < 1e-6 < np.abs(slopes[0]).max()
-    assert np.allclose(signal.at(x + [2.0, -2.0]), signal.at(x))
+    assert np.allclose(signal.at(x + np.array([2.0, -2.0])), signal.at(x))
 
 
 def test_pair_forces_are_those_of_the_formula_across_the_boundary():
@@ -107,7 +107,7 @@ def test_a_memory_of_exponential_decay_is_found():
 def test_windows_are_longer_than_the_memory_where_they_can_be(frames, remembered, number, length):
     found = windows(frames, remembered)
     assert [len(w) for w in found] == [length] * number
-    assert all(100 < w.start and w.stop < 900 for w in found)
+    assert all(w.start > 100 and w.stop < 900 for w in found)
 
 
 def test_what_is_withheld_is_whole_cells_windows_and_single_values():

@@ -5,10 +5,11 @@ A cell i has a position x and a unit polarity p, in D dimensions:
     dx_i/dt = v p_i + sum_j k (r0 - r_ij) (x_i - x_j)/r_ij     over cells nearer than r0
     dp_i    = kappa (g - (g . p_i) p_i) dt + rotational diffusion of rate D_r
 
-g(x, t) is a signal that all cells share: a Gaussian, solenoidal, periodic vector field of rms 1 whose correlation falls
-as exp(-r^2 / (2 l^2)) in space (before it is made solenoidal) and as (1 + s/tau) exp(-s/tau) in time. So neighbours move
-alike over the length l, and a cell forgets where it went; without g, polarities would be independent and there would be
-no field to learn. Populations that share one g and nothing else tell how much of a velocity the place decides.
+g(x, t) is a signal that all cells share: a Gaussian, solenoidal, periodic vector field of rms 1 whose correlation
+falls as exp(-r^2 / (2 l^2)) in space (before it is made solenoidal) and as (1 + s/tau) exp(-s/tau) in time. So
+neighbours move alike over the length l, and a cell forgets where it went; without g, polarities would be independent
+and there would be no field to learn. Populations that share one g and nothing else tell how much of a velocity the
+place decides.
 
 Axis letters: P populations, N cells, D dimensions, K modes.
 """

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from scipy.spatial import cKDTree
 
-from trainers.prepare.cells import minimum_image
 from trainers.prepare.withheld import Withheld
 
 NEIGHBOURS = 8

@@ -178,8 +178,10 @@ def guard(folder: Path, s: Points, truth: Truth) -> dict[str, Any]:
     found = data.field.double().numpy()[next_to]
     error = float(np.linalg.norm((found - right)[kept]) / np.linalg.norm(right[kept]))
     if not error < DIFFERENCES:
-        return {"ok": False, "relative_error": error, "sentence": f"velocities differ from the differences of positions "
-                f"(relative error {error:.3g}, at most {DIFFERENCES:g})"}  # fmt: skip
+        told = (
+            f"velocities differ from the differences of positions (relative error {error:.3g}, at most {DIFFERENCES:g})"
+        )
+        return {"ok": False, "relative_error": error, "sentence": told}
     drift = _drift(data.field.numpy(), data.kept.numpy())
     if not s.points_file and drift > STATIONARY:
         return {"ok": False, "relative_error": error, "sentence": f"the simulation is not stationary: rms velocity of "
