@@ -55,11 +55,15 @@ def open_array(path: Path, name: str, asked: Asked) -> Any:
     Raises:
         RefusedError: nothing there, not one of the formats, damaged, or no such array.
     """
-    if not path.exists():
+    try:
+        there, folder = path.exists(), path.is_dir()
+    except OSError as error:  # a folder above it is closed, a name is too long
+        raise RefusedError(f"{asked.key}: {path} cannot be read ({error.strerror}); make it readable") from error
+    if not there:
         raise RefusedError(
             f"{asked.key}: {path} does not exist; {asked.expected}; set {asked.key} to the path of your recording"
         )
-    if path.is_dir():
+    if folder:
         return _zarr(path, name, asked)
     try:
         with open(path, "rb") as file:
@@ -175,15 +179,15 @@ def is_one_array(path: Path) -> bool:
         return False
 
 
-def read_frames(array: Any, path: Path, size: int, asked: Asked) -> Iterator[Any]:
-    """Yield pieces of at most `size` frames; a damaged piece is refused by name."""
+def read_frames(array: Any, where: Path | str, size: int, asked: Asked) -> Iterator[Any]:
+    """Yield pieces of at most `size` frames; a damaged piece is refused by name, `where` being file (and array)."""
     for first in range(0, array.shape[0], size):
         try:
             yield np.asarray(array[first : first + size])
         except Exception as error:  # a broken chunk or codec of zarr, a disk
             told = f"{type(error).__name__}: {error}"
             raise RefusedError(
-                f"{asked.key}: {path}: frames from {first} on cannot be read ({told[:200]}); copy it again"
+                f"{asked.key}: {where}: frames from {first} on cannot be read ({told[:200]}); copy it again"
             ) from error
 
 
