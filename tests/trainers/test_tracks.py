@@ -204,6 +204,18 @@ def test_jumps_and_missing_frames_are_told(tmp_path):
     assert "of 708 steps are longer than a quarter of the box" in told and "frames missing" in told
 
 
+@pytest.mark.parametrize("form, file", [(2, "0.0.0"), (3, "c/0/0/0")])
+def test_chunks_that_were_not_copied_are_told(form, file, tmp_path):
+    x = folded(2)
+    path = write(tmp_path / "x.zarr", form, positions=x, f=field_of(x, 2))
+    assert read_tracks(points(path, field_name="f")).warnings == []
+    (path / "f" / file).unlink()
+    (told,) = read_tracks(points(path, field_name="f")).warnings
+    assert "1 of 18 chunks of f are not in the zarr store and were read as 0.0: copy it again" in told
+    (path / "positions" / file).unlink()
+    assert "1 of 18 chunks of positions are not in the zarr store" in read_tracks(points(path)).warnings[0]
+
+
 def test_a_constant_component_is_told(tmp_path):
     x = folded(2)
     f = field_of(x, 3)
@@ -277,6 +289,11 @@ def same(x):
     return x
 
 
+def npy_with_a_torn_header(path, x):
+    npy(same)(path, x)
+    path.write_bytes(path.read_bytes().replace(b"}", b" ", 1))
+
+
 SHAPE = "(n_frames, n_cells, dimension) = (60, 12, 2)"
 BROKEN = {
     "missing": (lambda p, x: None, {}, ["x.npz does not exist", "expected an .npz file or a zarr group", "set simula"]),
@@ -291,6 +308,7 @@ BROKEN = {
     "a damaged chunk": (lost_chunk, {}, ["frames from 0 on cannot be read", "copy it again"]),
     "pickled": (positions(lambda x: np.array([{}], object)), {}, ["pickled Python objects", "numpy.savez(path, posit"]),
     "pickled npy": (npy(lambda x: np.array([{}], object)), {}, ["pickled Python objects"]),
+    "a torn header": (npy_with_a_torn_header, {}, ["x.npz has a damaged header", "write it again with numpy.save"]),
     "ragged": (ragged, {}, ["pickled", "number of cells varies", "all frames, or cut or split the recording"]),
     "another name": (keep(position=same, ca=same), {}, [
         "holds no array 'positions'; there are: position, ca",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import tokenize
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,7 +90,7 @@ def _npy(path: Path, asked: Asked) -> Any:
             if version not in HEADERS:
                 raise ValueError(f"format version {version}")
             shape, _, dtype = HEADERS[version](file)
-        except (ValueError, SyntaxError, UnicodeDecodeError) as error:
+        except (ValueError, SyntaxError, tokenize.TokenError) as error:
             told = str(error).splitlines()[0][:200]
             raise RefusedError(
                 f"{asked.key}: {path} has a damaged header ({told}); write it again with numpy.save"
@@ -177,6 +178,15 @@ def is_one_array(path: Path) -> bool:
             return file.read(6) == b"\x93NUMPY"
     except (OSError, ValueError, AttributeError):  # open_array says what is wrong with it
         return False
+
+
+def lost_chunks(array: Any, name: str) -> list[str]:
+    """Return a warning of chunks that a zarr array has no files of: all fill values, or not copied."""
+    chunks, there = getattr(array, "nchunks", 0), getattr(array, "nchunks_initialized", 0)
+    if there >= chunks:
+        return []
+    return [f"{chunks - there} of {chunks} chunks of {name or 'the array'} are not in the zarr store and were read as "
+            f"{array.fill_value}: copy it again, unless they hold nothing else"]  # fmt: skip
 
 
 def read_frames(array: Any, where: Path | str, size: int, asked: Asked) -> Iterator[Any]:

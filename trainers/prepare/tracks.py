@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from trainers.errors import RefusedError
 from trainers.prepare.cells import minimum_image
-from trainers.prepare.readers import Asked, digest, is_one_array, open_array, read_frames
+from trainers.prepare.readers import Asked, digest, is_one_array, lost_chunks, open_array, read_frames
 from trainers.prepare.simulator import CHUNK
 from trainers.sections import describe
 from trainers.settings_inr import Points
@@ -83,11 +83,13 @@ def read_tracks(simulation: Points) -> Tracks:
     x = _numbers(array, where, asked, np.float64)
     _check_finite(x, array, where)
     _check_box(path, s, box)
-    field = _named_field(path, s) if s.field_name else None
-    rounding = _rounding(np.dtype(array.dtype), x)
+    rounding, warnings = _rounding(np.dtype(array.dtype), x), lost_chunks(array, s.positions_name)
     del array  # of an .npz file it is in memory
-    warnings = _place(x, box, where)
-    if field is None:
+    warnings += _place(x, box, where)
+    if s.field_name:
+        field, told = _named_field(path, s)
+        warnings += told
+    else:
         field, jumps = _velocity(x, box, s.delta_t, where)
         warnings += _velocity_warnings(field, jumps, rounding / s.delta_t)
         x = x[:-1]
@@ -295,8 +297,8 @@ def _check_box(path: Path, s: Points, box: Array | None) -> None:
         )
 
 
-def _named_field(path: Path, s: Points) -> Field:
-    """Return the array of the field as (T, N, C)."""
+def _named_field(path: Path, s: Points) -> tuple[Field, list[str]]:
+    """Return the array of the field as (T, N, C), and warnings."""
     array, where, asked = _open(path, s, "field_name")
     shape, wanted = tuple(array.shape), (s.n_frames, s.n_cells)
     if shape[:2] != wanted or 0 in shape:
@@ -316,7 +318,7 @@ def _named_field(path: Path, s: Points) -> Field:
     bad = ~np.isfinite(field)
     if bad.any():
         _refuse_values(bad, array, where, "float32")
-    return field
+    return field, lost_chunks(array, s.field_name)
 
 
 def _velocity(x: Array, box: Array | None, delta_t: float, where: str) -> tuple[Field, NDArray[np.int64]]:
