@@ -114,6 +114,8 @@ def _npz(path: Path, name: str, asked: Asked) -> Any:
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             chosen = _chosen(path, name, list(arrays.files), asked)
             found = arrays[chosen]
+    except RefusedError:
+        raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
         told, advice = str(error).splitlines()[0][:200] if str(error) else type(error).__name__, asked.damaged
         if "pickle" in told:
