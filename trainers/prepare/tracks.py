@@ -44,7 +44,7 @@ ROUNDING_WARN = 1e-2
 """Part of a velocity that the rounding of stored positions may be before it is told."""
 CONSTANT = 4.0
 """Steps of float32 within which a component is constant."""
-NUMBERS = "numpy.savez(path, {name}=numpy.asarray(x, dtype='float32'))"
+NUMBERS = "numpy.savez(path, {name}=numpy.asarray(x, dtype='float64'))"
 
 
 class Tracks(NamedTuple):
@@ -87,8 +87,8 @@ def read_tracks(simulation: Points) -> Tracks:
     del array  # of an .npz file it is in memory
     warnings += _place(x, box, where)
     if s.field_name:
-        field, told = _named_field(path, s)
-        warnings += told
+        field, lost = _named_field(path, s)
+        warnings += lost
     else:
         field, jumps = _velocity(x, box, s.delta_t, where)
         warnings += _velocity_warnings(field, jumps, rounding / s.delta_t)
@@ -122,9 +122,9 @@ def _open(path: Path, s: Points, name_key: str) -> tuple[Any, str, Asked]:
     if dtype.kind == "O":
         raise RefusedError(f"{KEY}: {where} holds Python objects, dtype object; expected real numbers: {asked.numbers}")
     if dtype.kind not in "fiu":
+        advice = {"c": "save its real part", "V": "join its fields by numpy.stack"}.get(dtype.kind, "convert it")
         raise RefusedError(
-            f"{KEY}: {where} has dtype {dtype}; expected real numbers (float or integer): "
-            f"{'save its real part' if dtype.kind == 'c' else 'convert it'}, {saved}"
+            f"{KEY}: {where} has dtype {dtype}; expected real numbers (float or integer): {advice}, {saved}"
         )
     return array, where, asked
 
@@ -155,9 +155,9 @@ def _check_positions(shape: tuple[int, ...], where: str, s: Points) -> None:
         return
     for order in itertools.permutations(range(3)):
         if tuple(shape[axis] for axis in order) == stated:
-            found = ", ".join(AXES[order.index(axis)] for axis in range(3))
+            names = ", ".join(AXES[order.index(axis)] for axis in range(3))
             raise RefusedError(
-                f"{KEY}: {where} has shape {shape}, which is ({found}); expected {wanted}: save "
+                f"{KEY}: {where} has shape {shape}, which is ({names}); expected {wanted}: save "
                 f"numpy.transpose(x, {order})"
             )
     told, beyond = [], []
@@ -169,7 +169,7 @@ def _check_positions(shape: tuple[int, ...], where: str, s: Points) -> None:
                 beyond.append(f"{name} can be {limits['minimum']} to {limits['maximum']}, found {found}")
     advice = f"set {' and '.join(told)}, or name another file or array"
     if beyond:
-        advice = f"{' and '.join(beyond)}, so name another file or array, or a longer recording"
+        advice = f"{' and '.join(beyond)}, so name another file or array"
     if shape[2] != stated[2] and stated[2] in shape[:2]:
         axis = shape.index(stated[2])
         advice += f"; if axis {axis} is that of x, y, ..., save numpy.moveaxis(x, {axis}, 2)"
