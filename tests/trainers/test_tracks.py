@@ -162,10 +162,12 @@ def test_without_a_box_positions_stay_as_they_are(tmp_path):
 
 
 def test_one_side_is_that_of_all_axes_and_duplicates_are_fine(tmp_path):
-    x = unfolded(3) % 2.0
+    x = unfolded(3) % 2.1
     x[:, 1] = x[:, 0]
-    found = read_tracks(points(write(tmp_path / "x.npz", positions=x, box=2.0), 3, box=[2.0], box_name="box"))
-    assert np.array_equal(found.box, [2, 2, 2]) and found.warnings == []
+    found = read_tracks(
+        points(write(tmp_path / "x.npz", positions=x, box=np.float16(2.1)), 3, box=[2.1], box_name="box")
+    )
+    assert np.array_equal(found.box, [2.1, 2.1, 2.1]) and found.warnings == []
 
 
 # --- what is told and not refused ------------------------------------------------------------------------------------
@@ -319,6 +321,7 @@ BROKEN = {
         "simulation.field_name: ", "no array 'Velocities'", "the nearest is 'velocity'",
     ]),
     "a field of a npy": (npy(same), {"field_name": "ca"}, ["one array without a name; drop simulation.field_name"]),
+    "a name in a npy": (npy(same), {"positions_name": "x"}, ["array without a name; drop simulation.positions_name"]),
     "one coordinate": (keep(positions=lambda x: x[..., 0], y=same), {}, [
         "array 'positions' has shape (60, 12); expected three axes", SHAPE, "numpy.stack([x, y], axis=2)",
     ]),
