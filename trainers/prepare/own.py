@@ -21,12 +21,21 @@ from trainers.data import XNORM_STD
 from trainers.errors import RefusedError
 from trainers.prepare import files
 from trainers.prepare.activity import Recording
-from trainers.prepare.readers import KEY, digest, open_array, read_frames
+from trainers.prepare.readers import Asked, digest, open_array, read_frames
 from trainers.prepare.simulator import CHUNK
 from trainers.scoring.metrics import SOURCE
 from trainers.settings import Simulation
 from trainers.yaml_io import write_text
 
+ACTIVITY = Asked(
+    key="simulation.activity_file",
+    name_key="simulation.activity_name",
+    expected="expected numbers of shape (frames, neurons) in a .npy file, an .npz file or a zarr array",
+    write="write it with numpy.save(path, u) where u has one row a frame",
+    numbers="save numbers: numpy.save(path, numpy.asarray(u, dtype='float32'))",
+    damaged="save numbers: numpy.save(path, numpy.asarray(u, dtype='float32'))",
+)
+KEY = ACTIVITY.key
 FRAMES_MIN = 300
 """Fewer leave less than 15 frames of a rollout."""
 STATED = ("n_neurons", "n_frames", "delta_t")
@@ -48,7 +57,7 @@ def take_over(simulation: Simulation, folder: Path) -> None:
         raise RefusedError(
             f"{KEY} is set and {told} {'is' if len(missing) == 1 else 'are'} not; state what the file holds"
         )
-    array = open_array(path, simulation.activity_name)
+    array = open_array(path, simulation.activity_name, ACTIVITY)
     _check_form(array, path, n_frames, n)
 
     n_train = int(files.TRAIN_PART * n_frames)
@@ -58,7 +67,7 @@ def take_over(simulation: Simulation, folder: Path) -> None:
     tail = np.empty((n_frames - n_train, n), np.float32)
     low, high = np.full(n, np.inf), np.full(n, -np.inf)
     first, last = 0, None
-    for piece in read_frames(array, path, CHUNK):
+    for piece in read_frames(array, path, CHUNK, ACTIVITY):
         u32 = _numbers(piece, path, first)
         frames.add(first, u32)
         tail[max(0, first - n_train) : max(0, first + len(u32) - n_train)] = u32[max(0, n_train - first) :]
