@@ -82,6 +82,7 @@ test-science: $(STAMP) ## slow recovery tests on real training, and the whole of
 bench: $(STAMP) ## steps per second: dense path, rollouts by depth, message passing; then what a sandbox costs a run
 	@$(BIN)/python -m trainers.bench
 	@$(BIN)/python -m trainers.bench_recurrent
+	@$(BIN)/python -m trainers.bench_inr
 	@$(BIN)/python tools/bench_sandbox.py
 
 parity: $(STAMP) ## retrain recorded results, with the old defect and without (15 to 20 minutes)

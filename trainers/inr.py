@@ -98,6 +98,28 @@ def predictions(fitted: Fitted, data: PointData, inputs: PointInputs) -> dict[st
     return {"seen": seen.reshape(*x.shape[:2], -1), "slices": fitted.at(inputs.slices)}
 
 
+class Batches:
+    """Random points of the data on a device: whole frames, or as many points of all frames."""
+
+    def __init__(self, data: PointData, fitted: Fitted, frames: int, random_points: bool, device: torch.device) -> None:
+        self.t, self.x, self.frames = data.t.to(device), data.x.to(device), frames
+        self.y = (data.field.to(device) - fitted.mean) / fitted.std
+        self.kept = data.kept.to(device)[:, :, None]
+        self.known = torch.nonzero(data.kept.reshape(-1))[:, 0] if random_points else None
+
+    def draw(self, sampler: torch.Generator) -> tuple[torch.Tensor, ...]:
+        """Return times (..., 1), places (..., D), values (..., C) and the weight of each, 0 where it is withheld."""
+        n_frames, n, dimension = self.x.shape
+        device = self.x.device
+        if self.known is None:
+            at = torch.randint(n_frames, (self.frames,), generator=sampler).to(device)
+            t = self.t[at][:, None, None].expand(self.frames, n, 1)
+            return t, self.x[at], self.y[at], self.kept[at]
+        at = self.known[torch.randint(len(self.known), (self.frames * n,), generator=sampler)].to(device)
+        one = torch.ones((1, 1), dtype=torch.bool, device=device)
+        return self.t[at // n][:, None], self.x.view(-1, dimension)[at], self.y.view(len(self.y) * n, -1)[at], one
+
+
 def data_train_inr(config: Any, data: PointData, inputs: PointInputs, run: Run) -> Fitted:
     """Train a network on the field at the points of random frames; return it with its units.
 
@@ -122,19 +144,15 @@ def data_train_inr(config: Any, data: PointData, inputs: PointInputs, run: Run) 
         raise RefusedError(f"inr_field_name: the data have the field {data.name!r}, found {inr.inr_field_name!r}")
     torch.manual_seed(training.seed)
     sampler = torch.Generator().manual_seed(training.seed)
-    frames, n, dimension, components = data.shape
-    model = new_model(inr, dimension, components).to(run.device)
-    mean, std = (scale.to(run.device) for scale in scales(data, inr.inr_whiten))
-    t_all, x_all = data.t.to(run.device), data.x.to(run.device)
-    y_all, kept = ((data.field.to(run.device) - mean) / std), data.kept.to(run.device)
+    model = new_model(inr, *data.shape[2:]).to(run.device)
+    fitted = Fitted(model, *(scale.to(run.device) for scale in scales(data, inr.inr_whiten)))
+    batches = Batches(data, fitted, inr.inr_batch_size, inr.inr_random_points, run.device)
+    network, total = compiled(model, inr.inr_compile), inr.inr_total_steps
+    clip, kind = inr.inr_grad_clip, inr.inr_lr_scheduler
 
-    total, batch, clip = inr.inr_total_steps, inr.inr_batch_size, inr.inr_grad_clip
-    random_points = torch.nonzero(data.kept.reshape(-1))[:, 0] if inr.inr_random_points else None
     optimizer = torch.optim.Adam(model.parameters(), lr=inr.inr_learning_rate, fused=True)
-    kind = inr.inr_lr_scheduler
     scheduler = LambdaLR(optimizer, lambda step: rate_factor(step / total, kind, FINAL_RATE, 1))
     stateful = {"model": model, "optimizer": optimizer, "scheduler": scheduler, "sampler": sampler}
-    fitted, network = Fitted(model, mean, std), compiled(model, inr.inr_compile)
     moments = {max(1, int(part * total)) for part in ESTIMATE_MOMENTS}
     loss_from, every = int((1 - LOSS_OVER) * total), max(1, total // CHECKPOINTS)
 
@@ -143,17 +161,10 @@ def data_train_inr(config: Any, data: PointData, inputs: PointInputs, run: Run) 
     while step < total and not limit.over(step):
         if step == loss_from:
             run.start_epoch()
-        if random_points is None:
-            drawn = torch.randint(frames, (batch,), generator=sampler).to(run.device)
-            x, y, weight = x_all[drawn], y_all[drawn], kept[drawn][:, :, None]
-            t = t_all[drawn][:, None, None].expand(batch, n, 1)
-        else:
-            drawn = random_points[torch.randint(len(random_points), (batch * n,), generator=sampler)].to(run.device)
-            x, y = x_all.reshape(-1, dimension)[drawn], y_all.reshape(-1, components)[drawn]
-            t, weight = t_all[drawn // n][:, None], torch.ones((), device=run.device)
-
+        t, x, y, weight = batches.draw(sampler)
         residual = (network(t, x) - y) * weight
-        loss = residual.square().sum() / (weight.expand(residual.shape).sum())
+        loss = residual.square().sum() / weight.expand(residual.shape).sum()
+
         optimizer.zero_grad()
         loss.backward()
         if clip > 0:

@@ -59,7 +59,7 @@ def make(config: InrConfig, folder: Path) -> dict[str, Any]:
     return {
         "reason": reason,
         "truth": True,
-        **({"source": tracks.source} if tracks.source else {}),
+        **({"source": tracks.source} if s.points_file else {}),
         "guard": told,
         "oracle": oracle,
         "null": null,
@@ -68,7 +68,7 @@ def make(config: InrConfig, folder: Path) -> dict[str, Any]:
         "activity": active,
         "looked_at": {"training_frames": int(held.kept.any(axis=1).sum())},
         "marks": [],
-        "warnings": [*tracks.source.get("warnings", []), *_warnings(tracks, held, limits)],
+        "warnings": [*tracks.warnings, *_warnings(tracks, held, limits)],
     }
 
 
@@ -87,7 +87,7 @@ def simulated(s: Points) -> tuple[Tracks, list[tuple[Any, Any]]]:
         if before is not None:
             field[:, frame - 1] = minimum_image(now - before, side) / s.delta_t
         before = now
-    whole = Tracks(x[0, :-1].astype(np.float64), field[0], np.full(s.dimension, side), {})
+    whole = Tracks(x[0, :-1].astype(np.float64), field[0], np.full(s.dimension, side), {}, [])
     return whole, [(x[i, :-1], field[i]) for i in range(1, number)]
 
 
