@@ -77,7 +77,7 @@ class Points(Section):
 
     @model_validator(mode="after")
     def _simulated_or_recorded(self) -> Self:
-        if not self.points_file:
+        if not self.points_file and "seed" in self.model_fields_set:  # a training is told neither
             named = [n for n in ("positions_name", "field_name", "box_name") if n in self.model_fields_set]
             if named and any(getattr(self, n) not in ("", "positions") for n in named):
                 raise ValueError(f"{named[0]}: names an array of points_file, which is not set; set it or drop this")
