@@ -86,6 +86,7 @@ def compile_all(name: str, draft: InstructionDraft, schema: SystemSchema, spec: 
     }
     fields |= code_permission.settings(work, patches) | systems.comparison(work, regimes, keys)
     fields["time_target_min"] = key_rules.time_target(work, keys)
+    key_rules.time_limit(work, keys)
     problems = tuple(dict.fromkeys(work.problems))
     if any(p.stops for p in problems):
         return Compiled(None, problems)
@@ -106,6 +107,7 @@ def compile_all(name: str, draft: InstructionDraft, schema: SystemSchema, spec: 
             cost=schema.cost,
             cost_per=schema.cost_per,
             budget=schema.budget,
+            time_limit=schema.time_limit,
             exclusive=schema.exclusive,
             unmapped_sections=tuple(u.text for u in draft.unmapped),
             **fields,
