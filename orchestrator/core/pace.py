@@ -1,4 +1,4 @@
-"""How long a training will take, and the budget that brings it to the time target.
+"""How long a training will take, and the budget that brings it to the time target or keeps it within the time limit.
 
 The estimate is a rule of three: the measured time of one finished run, the *reference*, times the ratio of the products
 of the cost keys (`Contract.cost`, divided by those of `Contract.cost_per`). The reference is a run of the same regime
@@ -15,9 +15,14 @@ parts.
 says so. A config that has not run is taken to be alike where a run recorded the key as idle for a reason that names
 keys ("recurrent_training and neural_ODE_training are false") and the config agrees with the run in all keys named.
 
-Not covered: start-up and other constant parts (the estimate is proportional, and gets right as runs near the target
-become references); a training that understates its time on purpose gets a larger budget, up to the key's range and the
-run's wall limit.
+*A target and a limit* are two things (docs/design/0011). The budget moves to a target from both sides, and beside any
+change. A limit is the config's own (`Contract.time_limit` names the key): the training stops there by itself, and a
+config that is expected to be over it is not proposed; the budget moves down, as far as it has to.
+
+Not covered: a run that its limit stopped tells only that it takes at least as long, so it is the reference of a config
+only where no other run of its regime and code is; start-up and other constant parts (the estimate is proportional, and
+gets right as runs near the target become references); a training that understates its time on purpose gets a larger
+budget, up to the key's range and the run's wall limit.
 """
 
 from __future__ import annotations
@@ -37,6 +42,10 @@ TOLERANCE = 0.2
 """Share of the target by which an estimate may be off before the budget is changed."""
 OVER = 1.5
 """Times the target from which a run is called over it."""
+EXACT = 1e-6
+"""Relative difference below which minutes are equal."""
+STOPPED = 0.995
+"""Share of its limit from which a training may have been stopped by it."""
 COMPANY = 0.5
 """Runs in flight by which two runs may differ to count as in the same company."""
 METRIC = "training_time_min"
@@ -59,12 +68,48 @@ class Run:
     block: int
     code: str
     company: float | None
+    stopped: bool
+    """Whether its time limit may have ended it."""
+
+
+@dataclass(frozen=True)
+class Over:
+    """A config that is expected to take longer than its time limit."""
+
+    minutes: float
+    limit: float
+    reference: int
+    """Iteration that the estimate goes by."""
+    measured: float
+    """Minutes which that one took."""
+    fits: int | float | None
+    """Largest value of the budget key that keeps the limit, two digits; None where no value does, or none may."""
 
 
 def budget_rule(contract: Contract) -> KeyRule | None:
     """Return the rule of the budget key where it may be scaled: free, and excused from the one-change rule."""
+    rule = budget_key(contract)
+    return rule if rule is not None and rule.exempt else None
+
+
+def budget_key(contract: Contract) -> KeyRule | None:
+    """Return the rule of the budget key where it is free, explored for itself or not: a time limit may lower it."""
     rule = contract.key(contract.budget) if contract.budget else None
-    return rule if rule is not None and rule.level == "free" and rule.exempt else None
+    return rule if rule is not None and rule.level == "free" else None
+
+
+def limit_min(contract: Contract, config: Config) -> float | None:
+    """Return the minutes that a training of a config may take, or None where nothing limits it."""
+    section, _, name = contract.time_limit.partition(".")
+    value = config.get(section, {}).get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        return None
+    return float(value)
+
+
+def is_timed(contract: Contract) -> bool:
+    """Return whether the time of a training is told: there is a target, or a limit."""
+    return contract.time_target_min is not None or limit_min(contract, contract.start) is not None
 
 
 def cost_keys(contract: Contract) -> tuple[str, ...]:
@@ -106,11 +151,50 @@ def predicted_min(state: State, config: Config, block: int, code: str | None = N
         code: tree sha of the code that would train; null is any.
     """
     reference = _reference(state, config, block, code)
-    if reference is None:
+    return None if reference is None else _scaled(state, config, reference)
+
+
+def over_limit(state: State, config: Config, block: int, code: str | None = None) -> Over | None:
+    """Return by how much a config is expected to take longer than its time limit, and the budget that keeps it.
+
+    None without a limit or a finished run to go by, and where the estimate is within. Arguments: those of
+    `predicted_min`.
+    """
+    limit = limit_min(state.contract, config)
+    reference = _reference(state, config, block, code) if limit is not None else None
+    if limit is None or reference is None:
         return None
-    mine = _work(config, state.contract, _idle_when(state))
-    keys = mine.keys() | reference.cost.keys()
-    return reference.minutes * math.prod(mine.get(k, 1.0) / reference.cost.get(k, 1.0) for k in sorted(keys))
+    minutes = _scaled(state, config, reference)
+    if minutes <= limit * (1 + EXACT):
+        return None
+    rule, fits = budget_key(state.contract), None
+    old = configs.get(config, rule.key) if rule is not None else None
+    if rule is not None and isinstance(old, int | float):
+        fits = _largest(rule, old * limit / minutes)
+    if rule is not None and fits is not None:
+        after = _scaled(state, configs.with_values(config, {rule.key: fits}), reference)
+        fits = fits if after <= limit * (1 + EXACT) else None  # where it cannot act it fits nothing
+    return Over(minutes, limit, reference.iteration, reference.minutes, fits)
+
+
+def only_fits(state: State, base: Config, changes: tuple[Change, ...], block: int, code: str | None = None) -> bool:
+    """Return whether the change of the budget among several only keeps the time limit, which the others would pass.
+
+    It then has no cause of its own: it goes down to the largest value that fits, or at most `TOLERANCE` below the
+    limit. False where the budget is excused from the one-change rule anyway. `base` is the config before the changes;
+    the other arguments are those of `predicted_min`.
+    """
+    rule = budget_key(state.contract)
+    own = next((c for c in changes if rule is not None and c.key == rule.key), None)
+    if rule is None or rule.exempt or own is None or len(changes) < 2:
+        return False
+    before = configs.with_values(base, {c.key: c.new for c in changes if c is not own})
+    over = over_limit(state, before, block, code)
+    if over is None or over.fits is None:
+        return False
+    after = predicted_min(state, with_budget(before, own), block, code) or math.inf
+    close = (1 - TOLERANCE) * over.limit <= after <= over.limit * (1 + EXACT)
+    return close or canonical(own.new) == canonical(over.fits)
 
 
 def wanted_budget(state: State, config: Config, block: int, code: str | None = None) -> Change | None:
@@ -172,7 +256,32 @@ def _fitted(rule: KeyRule, value: float) -> Any:
     return min(max(float(f"{value:.3g}"), low), high) or value
 
 
+def _largest(rule: KeyRule, most: float) -> int | float | None:
+    """Return the largest value of a key up to a wanted one: its list's, or two digits; None where it has none."""
+    most *= 1 + EXACT / 10
+    if rule.allowed:
+        return max((v for v in rule.allowed if isinstance(v, int | float) and 0 < v <= most), default=None)
+    most, whole = min(most, 2.0**53), rule.type == "int"
+    low = max(rule.low if rule.low is not None else 0.0, 1.0 if whole else 0.0)
+    if most <= 0 or most < (math.ceil(low) if whole else low):
+        return None
+    if rule.high is not None and most >= rule.high:
+        return math.floor(rule.high) if whole else rule.high
+    digit = 10.0 ** (math.floor(math.log10(most)) - 1)
+    if whole:
+        unit = max(1, round(digit))
+        return max(int(most) // unit * unit, math.ceil(low))
+    return max(float(f"{math.floor(most / digit * (1 + EXACT / 10)) * digit:.2g}"), low)
+
+
 # The reference
+
+
+def _scaled(state: State, config: Config, reference: Run) -> float:
+    """Return the minutes of a config by the rule of three."""
+    mine = _work(config, state.contract, _idle_when(state))
+    keys = mine.keys() | reference.cost.keys()
+    return reference.minutes * math.prod(mine.get(k, 1.0) / reference.cost.get(k, 1.0) for k in sorted(keys))
 
 
 def _reference(state: State, config: Config, block: int, code: str | None) -> Run | None:
@@ -186,6 +295,7 @@ def _reference(state: State, config: Config, block: int, code: str | None) -> Ru
         return (
             run.regime != regime,
             code is not None and run.code != code,
+            run.stopped,
             differs,
             _other_company(run.company, beside),
             run.block != block,
@@ -208,7 +318,7 @@ def _runs(state: State) -> list[Run]:
         if it.final is None or minutes is None or it.attempts[-1].resumes is not None:
             continue
         config = state.nodes[it.node].config
-        idle = it.final.keys_idle
+        idle, limit = it.final.keys_idle, limit_min(state.contract, config)
         found.append(
             Run(
                 iteration=i,
@@ -219,6 +329,7 @@ def _runs(state: State) -> list[Run]:
                 block=it.block,
                 code=it.proposal.code,
                 company=it.final.in_flight,
+                stopped=limit is not None and minutes >= STOPPED * limit,
             )
         )
     return found

@@ -84,6 +84,10 @@ def _from_contract(contract: Contract) -> Iterator[str]:
         held = f"held by {rule.key}" if rule is not None else "held by no key"
         work = pace.work_text(contract) or "nothing that is known"
         yield f"Time target: {pace.shown(contract.time_target_min)} min a training, {held}; work = {work}"
+    limit = pace.limit_min(contract, contract.start)
+    if limit is not None:
+        work = pace.work_text(contract) or "nothing that is known"
+        yield f"Time limit: {pace.shown(limit)} min a training ({contract.time_limit}); work = {work}"
     yield f"Metrics ({len(contract.metrics)})"
     for m in contract.metrics:
         way = f"target {number(m.target)}" if m.direction == "target" and m.target is not None else m.direction
