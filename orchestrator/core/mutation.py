@@ -171,9 +171,10 @@ def over_text(contract: Contract, over: pace.Over) -> str:
         hint = f"no {rule.short} that is allowed brings it below"
     else:
         hint = "no key that may change brings it below"
+    went = f"which {'was stopped at' if over.stopped else 'took'} {pace.shown(over.measured)}"
     return (
-        f"this config is expected to take {pace.shown(over.minutes)} min (from iteration {over.reference}, which took "
-        f"{pace.shown(over.measured)}), over the limit of {pace.shown(over.limit)} ({contract.time_limit}); {hint}"
+        f"this config is expected to take {pace.shown(over.minutes)} min (from iteration {over.reference}, {went}), "
+        f"over the limit of {pace.shown(over.limit)} ({contract.time_limit}); {hint}"
     )
 
 

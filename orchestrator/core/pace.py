@@ -19,10 +19,12 @@ keys ("recurrent_training and neural_ODE_training are false") and the config agr
 change. A limit is the config's own (`Contract.time_limit` names the key): the training stops there by itself, and a
 config that is expected to be over it is not proposed; the budget moves down, as far as it has to.
 
-Not covered: a run that its limit stopped tells only that it takes at least as long, so it is the reference of a config
-only where no other run of its regime and code is; start-up and other constant parts (the estimate is proportional, and
-gets right as runs near the target become references); a training that understates its time on purpose gets a larger
-budget, up to the key's range and the run's wall limit.
+*A run that its limit stopped* tells only that it takes longer: it counts as `TOLERANCE` over, so that budgets go down
+until one fits, and the most similar run that was not stopped is asked too. The longer estimate of the two holds.
+
+Not covered: start-up and other constant parts (the estimate is proportional, and gets right as runs near the target
+become references); a training that understates its time on purpose gets a larger budget, up to the key's range and the
+run's wall limit.
 """
 
 from __future__ import annotations
@@ -44,8 +46,8 @@ OVER = 1.5
 """Times the target from which a run is called over it."""
 EXACT = 1e-6
 """Relative difference below which minutes are equal."""
-STOPPED = 0.995
-"""Share of its limit from which a training may have been stopped by it."""
+STOPPED = (0.995, 1.05)
+"""Shares of its limit between which a training that it stopped ends: between two looks at the clock."""
 COMPANY = 0.5
 """Runs in flight by which two runs may differ to count as in the same company."""
 METRIC = "training_time_min"
@@ -71,6 +73,11 @@ class Run:
     stopped: bool
     """Whether its time limit may have ended it."""
 
+    @property
+    def whole(self) -> float:
+        """Minutes that it would have taken by itself."""
+        return self.minutes * (1 + TOLERANCE) if self.stopped else self.minutes
+
 
 @dataclass(frozen=True)
 class Over:
@@ -82,6 +89,8 @@ class Over:
     """Iteration that the estimate goes by."""
     measured: float
     """Minutes which that one took."""
+    stopped: bool
+    """Whether its own limit may have ended that one."""
     fits: int | float | None
     """Largest value of the budget key that keeps the limit, two digits; None where no value does, or none may."""
 
@@ -105,6 +114,11 @@ def limit_min(contract: Contract, config: Config) -> float | None:
     if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
         return None
     return float(value)
+
+
+def is_stopped(minutes: float | None, limit: float | None) -> bool:
+    """Return whether a training that took some minutes may have been stopped by its limit."""
+    return minutes is not None and limit is not None and STOPPED[0] <= minutes / limit <= STOPPED[1]
 
 
 def is_timed(contract: Contract) -> bool:
@@ -150,8 +164,8 @@ def predicted_min(state: State, config: Config, block: int, code: str | None = N
         block: in which it would run.
         code: tree sha of the code that would train; null is any.
     """
-    reference = _reference(state, config, block, code)
-    return None if reference is None else _scaled(state, config, reference)
+    found = _estimate(state, config, block, code)
+    return None if found is None else found[0]
 
 
 def over_limit(state: State, config: Config, block: int, code: str | None = None) -> Over | None:
@@ -161,20 +175,18 @@ def over_limit(state: State, config: Config, block: int, code: str | None = None
     `predicted_min`.
     """
     limit = limit_min(state.contract, config)
-    reference = _reference(state, config, block, code) if limit is not None else None
-    if limit is None or reference is None:
+    found = _estimate(state, config, block, code) if limit is not None else None
+    if limit is None or found is None or found[0] <= limit * (1 + EXACT):
         return None
-    minutes = _scaled(state, config, reference)
-    if minutes <= limit * (1 + EXACT):
-        return None
+    minutes, reference = found
     rule, fits = budget_key(state.contract), None
     old = configs.get(config, rule.key) if rule is not None else None
     if rule is not None and isinstance(old, int | float):
         fits = _largest(rule, old * limit / minutes)
     if rule is not None and fits is not None:
-        after = _scaled(state, configs.with_values(config, {rule.key: fits}), reference)
+        after = predicted_min(state, configs.with_values(config, {rule.key: fits}), block, code) or math.inf
         fits = fits if after <= limit * (1 + EXACT) else None  # where it cannot act it fits nothing
-    return Over(minutes, limit, reference.iteration, reference.minutes, fits)
+    return Over(minutes, limit, reference.iteration, reference.minutes, reference.stopped, fits)
 
 
 def only_fits(state: State, base: Config, changes: tuple[Change, ...], block: int, code: str | None = None) -> bool:
@@ -277,15 +289,20 @@ def _largest(rule: KeyRule, most: float) -> int | float | None:
 # The reference
 
 
-def _scaled(state: State, config: Config, reference: Run) -> float:
-    """Return the minutes of a config by the rule of three."""
+def _estimate(state: State, config: Config, block: int, code: str | None) -> tuple[float, Run] | None:
+    """Return the minutes of a config by the rule of three, and the reference that they go by."""
     mine = _work(config, state.contract, _idle_when(state))
-    keys = mine.keys() | reference.cost.keys()
-    return reference.minutes * math.prod(mine.get(k, 1.0) / reference.cost.get(k, 1.0) for k in sorted(keys))
+
+    def scaled(reference: Run) -> float:
+        keys = mine.keys() | reference.cost.keys()
+        return reference.whole * math.prod(mine.get(k, 1.0) / reference.cost.get(k, 1.0) for k in sorted(keys))
+
+    found = _references(state, config, block, code)
+    return max(((scaled(run), run) for run in found), key=lambda pair: pair[0], default=None)
 
 
-def _reference(state: State, config: Config, block: int, code: str | None) -> Run | None:
-    """Return the finished run that tells most about a config."""
+def _references(state: State, config: Config, block: int, code: str | None) -> list[Run]:
+    """Return the finished run that tells most about a config, and where it was stopped, the next that was not."""
     traits, regime = _traits(config, cost_keys(state.contract)), state.regime_name(block)
     beside = state.session.slots if state.session is not None else 1
 
@@ -295,14 +312,15 @@ def _reference(state: State, config: Config, block: int, code: str | None) -> Ru
         return (
             run.regime != regime,
             code is not None and run.code != code,
-            run.stopped,
             differs,
             _other_company(run.company, beside),
             run.block != block,
             -run.iteration,
         )
 
-    return min(_runs(state), key=unlike, default=None)
+    ranked = sorted(_runs(state), key=unlike)
+    whole = next((i for i, run in enumerate(ranked) if not run.stopped), len(ranked))
+    return [*ranked[: min(whole, 1)], *ranked[whole : whole + 1]]
 
 
 def _other_company(company: float | None, beside: int) -> bool:
@@ -329,7 +347,7 @@ def _runs(state: State) -> list[Run]:
                 block=it.block,
                 code=it.proposal.code,
                 company=it.final.in_flight,
-                stopped=limit is not None and minutes >= STOPPED * limit,
+                stopped=is_stopped(minutes, limit),
             )
         )
     return found

@@ -25,7 +25,7 @@ def entry_text(state: State, it: Iteration, contract: Contract | None = None) ->
     told = "no estimate yet" if expected is None else f"estimated {pace.shown(expected)} min"
     told += ", no time measured" if trained is None else f", trained {pace.shown(trained)} min"
     over = ", over the target" if target is not None and trained is not None and trained > pace.OVER * target else ""
-    reached = ", reached" if limit is not None and trained is not None and trained >= pace.STOPPED * limit else ""
+    reached = ", reached" if pace.is_stopped(trained, limit) else ""
     aims = [] if target is None else [f"target {pace.shown(target)}{over}"]
     aims += [] if limit is None else [f"limit {pace.shown(limit)}{reached}"]
     return f"{told} ({', '.join(aims)})"

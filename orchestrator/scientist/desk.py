@@ -308,7 +308,7 @@ class Desk:
         told = (
             f"{rule.short} {mutation.number(moved)} -> {mutation.number(new)} keeps the training within "
             f"{pace.shown(over.limit)} min (predicted {pace.shown(over.minutes)} from iteration {over.reference}, "
-            f"which took {pace.shown(over.measured)})"
+            f"which {'was stopped at' if over.stopped else 'took'} {pace.shown(over.measured)})"
         )
         kept = canonical(new) != canonical(old) and (draft.second is None or new < old)  # else not the second's value
         changes = (*others, change) if kept else others

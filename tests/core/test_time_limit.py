@@ -43,7 +43,7 @@ def test_nothing_is_over_the_limit_before_a_run_has_ended():
 
 def test_over_the_limit_with_the_largest_budget_that_fits():
     found = over(driver(41.0), hidden_dim_inr=512)
-    assert found == pace.Over(minutes=82.0, limit=60.0, reference=1, measured=41.0, fits=360_000)
+    assert found == pace.Over(minutes=82.0, limit=60.0, reference=1, measured=41.0, stopped=False, fits=360_000)
     told = mutation.over_text(contract(), found)
     assert told == (
         "this config is expected to take 82 min (from iteration 1, which took 41), over the limit of 60 "
@@ -78,26 +78,33 @@ def test_a_budget_that_cannot_act_fits_nothing():
     assert over(found).fits is None
 
 
-def test_a_run_that_its_limit_stopped_is_the_last_to_go_by():
-    found = driver(41.0)
-    found.put(0.5, parent=1, changes=[(WIDTH, 512)], metrics={"training_time_min": 60.02})
-    assert over(found, hidden_dim_inr=512, inr_total_steps=600_000).reference == 1
+def test_a_run_that_its_limit_stopped_counts_as_longer():
     alone = driver(60.02)
-    assert over(alone).fits == 490_000, "it takes at least as long"
+    assert over(alone).fits == 410_000
+    assert "(from iteration 1, which was stopped at 60), over" in mutation.over_text(contract(), over(alone))
+    found = driver(20.0)
+    wide = [(WIDTH, 512), (STEPS, 1_000_000)]
+    found.put(0.5, parent=1, changes=[(LR, 6e-3), *wide], metrics={"training_time_min": 60.02})
+    near = configs.with_values(START, {LR: 6e-3, WIDTH: 512, STEPS: 1_000_000})
+    said = pace.over_limit(found.state, near, 1)
+    assert (said.reference, said.minutes, said.fits) == (1, 80.0, 750_000), "the other run says more"
+    found.put(0.5, parent=1, changes=[(LR, 7e-3), (WIDTH, 512)], metrics={"training_time_min": 60.02})
+    said = pace.over_limit(found.state, configs.with_values(near, {LR: 7e-3}), 1)
+    assert (said.reference, round(said.minutes), said.fits) == (3, 144, 410_000)
 
 
 @given(st.floats(1e-3, 1e6), st.integers(1, 10**6), st.integers(1, 100), st.integers(100, 10**7), st.floats(0.1, 1e3))
 def test_what_fits_is_in_range_keeps_the_limit_and_is_nearly_the_largest(minutes, old, low, high, limit):
-    found = driver(low=low, high=high)
     start = configs.with_values(START, {STEPS: old, LIMIT: limit})
-    found.put(0.5, changes=[(STEPS, old)] if old != 500_000 else (), metrics={"training_time_min": minutes})
+    found = driver(minutes, low=low, high=high, start=start)
+    minutes *= 1 + pace.TOLERANCE if pace.is_stopped(minutes, limit) else 1
     said = pace.over_limit(found.state, start, 1)
     assert (said is None) == (minutes <= limit * (1 + pace.EXACT))
     if said is None:
         return
     most = old * limit / minutes
     if said.fits is None:
-        assert most < low
+        assert most < low * (1 + pace.EXACT)
         return
     assert isinstance(said.fits, int) and low <= said.fits <= high and said.fits < old
     after = pace.predicted_min(found.state, configs.with_values(start, {STEPS: said.fits}), 1)
