@@ -74,6 +74,8 @@ def _from_contract(contract: Contract) -> Iterator[str]:
     if over is not None:
         values = ", ".join(number(v) for v in block_keys.allowed(over)) or "no list of values"
         yield f"Blocks run over {over.key}: {values}; memory.md: {contract.comparison_heading or 'a table of its own'}"
+    elif contract.compare is None and contract.comparison_heading:
+        yield f"memory.md: {contract.comparison_heading}, one row a block"
     frozen = [k for k in contract.keys if k.level == "frozen"]
     yield f"Frozen keys ({len(frozen)})"
     yield from (f"  {k.key} = {number(k.start)}  [{k.source}]" for k in frozen)

@@ -7,10 +7,11 @@ import pytest
 
 from orchestrator.core.exploration import is_budget_key, read_exploration
 from orchestrator.core.schema import read_schema
-from orchestrator.formats import yaml_edit
+from orchestrator.formats import block_table, yaml_edit
 from orchestrator.formats.compile import compile_all
 from orchestrator.formats.instruction import read_instruction
 from orchestrator.formats.lint import lint
+from tests import factory
 from tests.formats.samples import key, metric
 
 SEED = Path(__file__).parents[2] / "tests" / "golden" / "instructions" / "cell_inr.md"
@@ -148,3 +149,15 @@ def test_a_limit_that_does_not_agree_with_other_times_is_told(line, told, stops)
     )
     compiled, _ = build("cpu", text)
     assert [p.stops for p in compiled.problems if told in p.text] == [stops], compiled.problems
+
+
+def test_the_seeds_table_of_blocks_has_the_seeds_columns():
+    compiled, draft = build("full")
+    found = factory.Driver(compiled.contract)
+    assert "memory.md: Regime Comparison Table, one row a block\n" in lint(draft, compiled.contract, ())
+    assert block_table.render(found.state)[:3] == [
+        "### Regime Comparison Table",
+        "",
+        "| Block | omega_inr | inr_learning_rate | hidden_dim_inr | n_layers_inr | inr_total_steps | inr_batch_size | "
+        "Best final_r2 | slope | training_time_min | Key finding |",
+    ]
