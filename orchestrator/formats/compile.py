@@ -86,7 +86,6 @@ def compile_all(name: str, draft: InstructionDraft, schema: SystemSchema, spec: 
     }
     fields |= code_permission.settings(work, patches) | systems.comparison(work, regimes, keys)
     fields["time_target_min"] = key_rules.time_target(work, keys)
-    key_rules.time_limit(work, keys)
     problems = tuple(dict.fromkeys(work.problems))
     if any(p.stops for p in problems):
         return Compiled(None, problems)

@@ -159,7 +159,7 @@ def time_target(work: Work, keys: list[KeyRule]) -> float | None:
     return target
 
 
-def time_limit(work: Work, keys: list[KeyRule]) -> None:
+def _time_limit(work: Work, keys: list[KeyRule]) -> None:
     """Note that a training at its own limit would be stopped, and lost, by the limit of the run."""
     rule = next((k for k in keys if k.key == work.schema.time_limit), None)
     minutes, wall = rule.start if rule is not None else None, work.spec.limits.wall_s
@@ -206,8 +206,9 @@ def _checked(work: Work, rule: KeyRule, known: KeySchema) -> KeyRule:
 
 
 def agreement(work: Work, keys: list[KeyRule]) -> None:
-    """Note starting values that differ between instruction and config.yaml, or that exclude each other, with lines."""
+    """Note, with lines, starts that differ between instruction and config.yaml, exclude each other, or pass a limit."""
     _exclusive(work, keys)
+    _time_limit(work, keys)
     stated = [(k.key, k.default, k.line) for k in work.draft.keys if k.has_default]
     stated += [(s.name, s.value, s.line) for s in work.draft.starts]
     stated += [(f"claude.{c.name}", c.value, c.line) for c in work.draft.claude if c.value is not None]
