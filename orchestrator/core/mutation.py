@@ -44,6 +44,7 @@ def describe(contract: Contract, mutation: Mutation) -> str:
     for change in mutation.changes:
         rule = contract.key(change.key)
         parts.append(f"{rule.short if rule else change.key}: {number(change.old)} -> {number(change.new)}")
+    parts[-1:] = [f"{part} (to keep the time limit)" if mutation.fitted else part for part in parts[-1:]]
     second = mutation.second_parent
     return ", ".join(parts) + (f" (recombined with node {second})" if second is not None else "")
 

@@ -226,11 +226,14 @@ def wanted_budget(state: State, config: Config, block: int, code: str | None = N
 
 
 def worth_it(state: State, config: Config, change: Change, block: int, code: str | None = None) -> str:
-    """Return why a change of the budget key alone is not worth a run, "" when it is: it brings the time to the target.
+    """Return why a change of the budget key alone is not worth a run, "" when it is.
 
+    It then brings the time to the target, or lowers one that is over the limit.
     `config` is the one before the change.
     """
     target = state.contract.time_target_min
+    if over_limit(state, config, block, code) is not None and change.new < change.old:
+        return ""  # whether it goes down far enough is another rule's
     if target is None:
         return "no time target is set"
     before = predicted_min(state, config, block, code)

@@ -144,6 +144,24 @@ def test_a_change_that_passes_the_limit_is_refused_and_fits_with_its_budget():
         mutation.check(found.state, proposal(found, step((LR, 3e-3, 6e-3), (STEPS, 500_000, 360_000), fitted=True)))
 
 
+def test_a_budget_that_is_not_explored_may_go_down_alone_from_over_the_limit():
+    keys = tuple(k.model_copy(update={"exempt": True}) if k.key == STEPS else k for k in contract().keys)
+    found = driver(80.0, keys=keys)
+    mutation.check(found.state, proposal(found, step((STEPS, 500_000, 370_000))))
+    for minutes, steps, told in ((80.0, 400_000, "over the limit"), (40.0, 370_000, "it would buy training time")):
+        found = driver(minutes, keys=keys)
+        with pytest.raises(RefusedError, match=told):
+            mutation.check(found.state, proposal(found, step((STEPS, 500_000, steps))))
+
+
+def test_a_fitted_step_says_so():
+    made = step((WIDTH, 256, 512), (STEPS, 500_000, 360_000), fitted=True)
+    told = mutation.describe(contract(), made)
+    assert told == "hidden_dim_inr: 256 -> 512, inr_total_steps: 500000 -> 360000 (to keep the time limit)"
+    plain = mutation.describe(contract(), made.model_copy(update={"fitted": False}))
+    assert plain == told.removesuffix(" (to keep the time limit)")
+
+
 def test_what_ran_before_may_run_again():
     found = driver(80.0)
     again = factory.Mutation(kind="replicate", replicate_of=1)

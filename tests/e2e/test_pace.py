@@ -3,6 +3,7 @@
 The children state times far below what they take, so that the supervisor's clock never bounds them on a slow machine.
 """
 
+import copy
 import json
 
 import pytest
@@ -99,3 +100,33 @@ def test_claude_sets_the_budget_beside_its_key_over_real_http(tmp_path):
     assert [(c.key, c.new) for c in second.mutation.changes][1:] == [(LOOP, 120)]
     assert second.predicted_min == pytest.approx(1.2e-4)
     assert LOOP not in [c.key for c in third.mutation.changes] and third.predicted_min is not None
+
+
+LIMIT = "training.max_minutes"
+SETTLED = f"settle: {{{LOOP}: {{level: free, range: [100, 1000]}}}}\n"
+
+
+def limited(folder):
+    """Return a home whose trainer names a limit of 0.0005 min, and a work that goes with loops and batch size."""
+    schema = copy.deepcopy(toy.SCHEMA)
+    body = schema["systems"]["signal"]
+    body["sections"]["training"]["max_minutes"] = toy.key("float", 5e-4, 0.0)
+    body |= {"cost": [LOOP, "training.batch_size"], "budget": LOOP, "time_limit": LIMIT}
+    exploration = toy.EXPLORATION + SETTLED
+    return toy.make_home(folder, *OPTIONS, config=CONFIG, exploration=exploration, schema=schema)
+
+
+def test_no_config_is_tried_that_would_pass_the_limit_and_every_view_says_so(tmp_path):
+    home = limited(tmp_path)
+    explore(home, "--iterations", "6")
+    made = proposals(home)
+    assert all(p.predicted_min <= 5e-4 for p in made[1:])
+    fitted = [p.mutation for p in made if p.mutation.fitted]
+    assert fitted and all([c.key for c in m.changes] == ["training.batch_size", LOOP] for m in fitted)
+    entries = toy.out(home).joinpath("analysis.md").read_text()
+    assert "Time: no estimate yet, trained 0.0004 min (limit 0.0005)" in entries
+    assert "batch_size: 8 -> 16, data_augmentation_loop: 400 -> 250 (to keep the time limit)" in entries
+    line = "Training time: limit 0.0005 min (training.max_minutes); last "
+    assert line in toy.run(home, "status", "toy").stdout
+    assert line in (toy.out(home) / "memory.md").read_text()
+    assert "Time limit: 0.0005 min a training (training.max_minutes)" in toy.run(home, "lint", "toy").stdout
