@@ -141,6 +141,7 @@ def build() -> dict[str, Any]:
             "cost": config.cost,
             "cost_per": config.cost_per,
             "budget": config.budget,
+            "time_limit": config.time_limit,
             "exclusive": config.exclusive,
             "sections": sections,
             "metrics": metrics,

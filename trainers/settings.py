@@ -354,6 +354,8 @@ class SignalConfig(Section):
     """Keys by which that product is divided."""
     budget: ClassVar[str] = "training.data_augmentation_loop"
     """The one of `cost` that scales the work and nothing else."""
+    time_limit: ClassVar[str] = ""
+    """Key of the longest training in minutes, which the training keeps by itself; "" where there is none."""
     exclusive: ClassVar[tuple[tuple[str, ...], ...]] = (
         ("training.recurrent_training", "training.neural_ODE_training"),
     )

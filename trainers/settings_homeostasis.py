@@ -179,6 +179,7 @@ class HomeostasisConfig(Section):
     cost_per: ClassVar[tuple[str, ...]] = ("training.batch_size",)
     """A step is mostly fixed work: 100 metabolites are small, so frames are nearly free beside each other."""
     budget: ClassVar[str] = "training.data_augmentation_loop"
+    time_limit: ClassVar[str] = ""
     exclusive: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
     @model_validator(mode="after")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from orchestrator.core.records import Change, Config, Record, sha_of
+from orchestrator.core.records import Change, Config, Mutation, Record, sha_of
 
 Level = Literal["free", "block", "frozen"]
 Op = Literal["<", "<=", ">", ">="]
@@ -200,6 +200,8 @@ class Contract(Record):
     """Keys by which that product is divided."""
     budget: str = ""
     """Key that scales the work of a training and nothing else; "" when the system has none."""
+    time_limit: str = ""
+    """Key that holds the longest training in minutes: no config that is expected to take longer is proposed."""
     exclusive: tuple[tuple[str, ...], ...] = ()
     """Groups of keys of which at most one may be true."""
     replicate_every: int = Field(default=6, ge=0)
@@ -260,6 +262,11 @@ class Contract(Record):
         """Return the changes that count towards `max_changes`: those of keys that are not exempt."""
         exempt = {k.key for k in self.keys if k.exempt}
         return tuple(c for c in changes if c.key not in exempt)
+
+    def counted_of(self, mutation: Mutation) -> tuple[Change, ...]:
+        """Return the changes of a mutation that count: a budget that only keeps the time limit does not either."""
+        counted = self.counted(mutation.changes)
+        return tuple(c for c in counted if c.key != self.budget) if mutation.fitted else counted
 
     def clash(self, config: Config) -> tuple[str, ...]:
         """Return the true keys of the first exclusive group of which a config has more than one, () where none is."""

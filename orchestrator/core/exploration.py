@@ -14,7 +14,10 @@ from orchestrator.core.dialogue import PRICES, Effort, Prices
 from orchestrator.core.records import Mode, Record, Role
 from orchestrator.errors import InstructionError
 
-BUDGET_KEYS = ("claude.data_augmentation_loop", "claude.n_epochs", "simulation.n_frames", "simulation.n_neurons")
+BUDGET_KEYS = (
+    "claude.data_augmentation_loop", "claude.n_epochs", "simulation.n_frames", "simulation.n_neurons",
+    "simulation.n_cells", "simulation.substeps", "inr.inr_total_steps", "training.max_minutes",
+)  # fmt: skip
 """What a profile may scale, beside widths (`hidden_dim*`): never a hyperparameter that the exploration is about."""
 
 
@@ -43,7 +46,7 @@ def _only_budget(profiles: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any
                     "the exploration's own profiles"
                 )
             if not is_budget_key(key):
-                allowed = ", ".join((*BUDGET_KEYS, BLOCK_LENGTH, "graph_model.hidden_dim*"))
+                allowed = ", ".join((*BUDGET_KEYS, BLOCK_LENGTH, "graph_model.hidden_dim*", "inr.hidden_dim*"))
                 raise ValueError(f"profile {name} may not set {key}; a profile scales the budget only: {allowed}")
     return profiles
 

@@ -57,6 +57,7 @@ def describe(contract: Contract, mutation: Mutation) -> str:
     for change in mutation.changes:
         rule = contract.key(change.key)
         parts.append(f"{rule.short if rule else change.key}: {number(change.old)} -> {number(change.new)}")
+    parts[-1:] = [f"{part} (to keep the time limit)" if mutation.fitted else part for part in parts[-1:]]
     second = mutation.second_parent
     return ", ".join(parts) + (f" (recombined with node {second})" if second is not None else "")
 
@@ -119,7 +120,8 @@ def check(state: State, proposal: Proposal, earlier: tuple[Proposal, ...] = ()) 
     code_rules.check(state, proposal, earlier)
     for change in mutation.changes:
         check_change(contract, change)
-    counted = contract.counted(mutation.changes)
+    _check_fitted(state, proposal)
+    counted = contract.counted_of(mutation)
     if mutation.second_parent is not None:
         _check_recombined(state, mutation)
     elif len(counted) > contract.max_changes and not _in_spread(contract, mutation):
@@ -135,6 +137,7 @@ def check(state: State, proposal: Proposal, earlier: tuple[Proposal, ...] = ()) 
     except (ValueError, KeyError) as error:
         raise RefusedError(f"iteration {proposal.iteration} refused: {error}") from error
     _check_exclusive(contract, mutation, config)
+    _check_limit(state, proposal, config)
     _check_new(state, proposal, configs.idea_sha(config), earlier)
 
 
@@ -152,6 +155,43 @@ def _check_budget_alone(state: State, proposal: Proposal) -> None:
         )
 
 
+def _check_fitted(state: State, proposal: Proposal) -> None:
+    """Raise RefusedError when a change of the budget is said to keep the time limit only, and does more, or less."""
+    if not proposal.mutation.fitted:
+        return
+    block, changes = state.block_for(proposal), proposal.mutation.changes
+    if not pace.only_fits(state, state.base_config(proposal.base, block), changes, block, proposal.code):
+        raise RefusedError(
+            f"{state.contract.budget} refused: it does not only keep the training within its limit, so it is a change "
+            "like another; leave it, or change it alone"
+        )
+
+
+def _check_limit(state: State, proposal: Proposal, config: Config) -> None:
+    """Raise RefusedError when a changed config is expected to take longer than its time limit."""
+    if proposal.mutation.kind != "config":
+        return  # what ran before may run again
+    over = pace.over_limit(state, config, state.block_for(proposal), proposal.code)
+    if over is not None:
+        raise RefusedError(f"iteration {proposal.iteration} refused: {over_text(state.contract, over)}")
+
+
+def over_text(contract: Contract, over: pace.Over) -> str:
+    """Return by how much a config is over its time limit, from what that is known, and what would fit."""
+    rule = pace.budget_key(contract)
+    if over.fits is not None and rule is not None:
+        hint = f"the largest {rule.short} that fits is {number(over.fits)}"
+    elif rule is not None:
+        hint = f"no {rule.short} that is allowed brings it below"
+    else:
+        hint = "no key that may change brings it below"
+    went = f"which {'was stopped at' if over.stopped else 'took'} {pace.shown(over.measured)}"
+    return (
+        f"this config is expected to take {pace.shown(over.minutes)} min (from iteration {over.reference}, {went}), "
+        f"over the limit of {pace.shown(over.limit)} ({contract.time_limit}); {hint}"
+    )
+
+
 def _check_exclusive(contract: Contract, mutation: Mutation, config: Config) -> None:
     """Raise RefusedError when a change makes a second key of an exclusive group true."""
     true = contract.clash(config)
@@ -167,7 +207,7 @@ def _check_exclusive(contract: Contract, mutation: Mutation, config: Config) -> 
 def _check_recombined(state: State, mutation: Mutation) -> None:
     """Raise RefusedError unless each change that counts takes the second parent's value: any number of keys may."""
     second = state.nodes[mutation.second_parent or 0]
-    for change in state.contract.counted(mutation.changes):
+    for change in state.contract.counted_of(mutation):
         theirs = configs.get(second.config, change.key)
         if canonical(theirs) != canonical(change.new):
             raise RefusedError(
@@ -178,10 +218,10 @@ def _check_recombined(state: State, mutation: Mutation) -> None:
 
 def _in_spread(contract: Contract, mutation: Mutation) -> bool:
     """Return whether a mutation is a run of the instruction's initial spread, which may change several keys."""
-    made = contract.counted(mutation.changes)
-    values, exempt = {c.key: canonical(c.new) for c in made}, {k.key for k in contract.keys if k.exempt}
+    left_out = {k.key for k in contract.keys if k.exempt} | ({contract.budget} if contract.time_limit else set())
+    values = {c.key: canonical(c.new) for c in mutation.changes if c.key not in left_out}
     return any(
-        values == {k: canonical(v) for k, v in rule.values.items() if k not in exempt} for rule in contract.spread
+        values == {k: canonical(v) for k, v in rule.values.items() if k not in left_out} for rule in contract.spread
     )
 
 

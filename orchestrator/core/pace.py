@@ -1,4 +1,4 @@
-"""How long a training will take, and the budget that brings it to the time target.
+"""How long a training will take, and the budget that brings it to the time target or keeps it within the time limit.
 
 The estimate is a rule of three: the measured time of one finished run, the *reference*, times the ratio of the products
 of the cost keys (`Contract.cost`, divided by those of `Contract.cost_per`). The reference is a run of the same regime
@@ -14,6 +14,13 @@ parts.
 *A key that cannot act* counts 1 (`time_step` of a run without a rollout). Of a finished run its own record of idle keys
 says so. A config that has not run is taken to be alike where a run recorded the key as idle for a reason that names
 keys ("recurrent_training and neural_ODE_training are false") and the config agrees with the run in all keys named.
+
+*A target and a limit* are two things (docs/design/0011). The budget moves to a target from both sides, and beside any
+change. A limit is the config's own (`Contract.time_limit` names the key): the training stops there by itself, and a
+config that is expected to be over it is not proposed; the budget moves down, as far as it has to.
+
+*A run that its limit stopped* tells only that it takes longer: it counts as `TOLERANCE` over, so that budgets go down
+until one fits, and the most similar run that was not stopped is asked too. The longer estimate of the two holds.
 
 Not covered: start-up and other constant parts (the estimate is proportional, and gets right as runs near the target
 become references); a training that understates its time on purpose gets a larger budget, up to the key's range and the
@@ -37,6 +44,10 @@ TOLERANCE = 0.2
 """Share of the target by which an estimate may be off before the budget is changed."""
 OVER = 1.5
 """Times the target from which a run is called over it."""
+EXACT = 1e-6
+"""Relative difference below which minutes are equal."""
+STOPPED = (0.995, 1.05)
+"""Shares of its limit between which a training that it stopped ends: between two looks at the clock."""
 COMPANY = 0.5
 """Runs in flight by which two runs may differ to count as in the same company."""
 METRIC = "training_time_min"
@@ -59,12 +70,60 @@ class Run:
     block: int
     code: str
     company: float | None
+    stopped: bool
+    """Whether its time limit may have ended it."""
+
+    @property
+    def whole(self) -> float:
+        """Minutes that it would have taken by itself."""
+        return self.minutes * (1 + TOLERANCE) if self.stopped else self.minutes
+
+
+@dataclass(frozen=True)
+class Over:
+    """A config that is expected to take longer than its time limit."""
+
+    minutes: float
+    limit: float
+    reference: int
+    """Iteration that the estimate goes by."""
+    measured: float
+    """Minutes which that one took."""
+    stopped: bool
+    """Whether its own limit may have ended that one."""
+    fits: int | float | None
+    """Largest value of the budget key that keeps the limit, two digits; None where no value does, or none may."""
 
 
 def budget_rule(contract: Contract) -> KeyRule | None:
     """Return the rule of the budget key where it may be scaled: free, and excused from the one-change rule."""
+    rule = budget_key(contract)
+    return rule if rule is not None and rule.exempt else None
+
+
+def budget_key(contract: Contract) -> KeyRule | None:
+    """Return the rule of the budget key where it is free, explored for itself or not: a time limit may lower it."""
     rule = contract.key(contract.budget) if contract.budget else None
-    return rule if rule is not None and rule.level == "free" and rule.exempt else None
+    return rule if rule is not None and rule.level == "free" else None
+
+
+def limit_min(contract: Contract, config: Config) -> float | None:
+    """Return the minutes that a training of a config may take, or None where nothing limits it."""
+    section, _, name = contract.time_limit.partition(".")
+    value = config.get(section, {}).get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        return None
+    return float(value)
+
+
+def is_stopped(minutes: float | None, limit: float | None) -> bool:
+    """Return whether a training that took some minutes may have been stopped by its limit."""
+    return minutes is not None and limit is not None and STOPPED[0] <= minutes / limit <= STOPPED[1]
+
+
+def is_timed(contract: Contract) -> bool:
+    """Return whether the time of a training is told: there is a target, or a limit."""
+    return contract.time_target_min is not None or limit_min(contract, contract.start) is not None
 
 
 def cost_keys(contract: Contract) -> tuple[str, ...]:
@@ -105,12 +164,49 @@ def predicted_min(state: State, config: Config, block: int, code: str | None = N
         block: in which it would run.
         code: tree sha of the code that would train; null is any.
     """
-    reference = _reference(state, config, block, code)
-    if reference is None:
+    found = _estimate(state, config, block, code)
+    return None if found is None else found[0]
+
+
+def over_limit(state: State, config: Config, block: int, code: str | None = None) -> Over | None:
+    """Return by how much a config is expected to take longer than its time limit, and the budget that keeps it.
+
+    None without a limit or a finished run to go by, and where the estimate is within. Arguments: those of
+    `predicted_min`.
+    """
+    limit = limit_min(state.contract, config)
+    found = _estimate(state, config, block, code) if limit is not None else None
+    if limit is None or found is None or found[0] <= limit * (1 + EXACT):
         return None
-    mine = _work(config, state.contract, _idle_when(state))
-    keys = mine.keys() | reference.cost.keys()
-    return reference.minutes * math.prod(mine.get(k, 1.0) / reference.cost.get(k, 1.0) for k in sorted(keys))
+    minutes, reference = found
+    rule, fits = budget_key(state.contract), None
+    old = configs.get(config, rule.key) if rule is not None else None
+    if rule is not None and isinstance(old, int | float):
+        fits = _largest(rule, old * limit / minutes)
+    if rule is not None and fits is not None:
+        after = predicted_min(state, configs.with_values(config, {rule.key: fits}), block, code) or math.inf
+        fits = fits if after <= limit * (1 + EXACT) else None  # where it cannot act it fits nothing
+    return Over(minutes, limit, reference.iteration, reference.minutes, reference.stopped, fits)
+
+
+def only_fits(state: State, base: Config, changes: tuple[Change, ...], block: int, code: str | None = None) -> bool:
+    """Return whether the change of the budget among several only keeps the time limit, which the others would pass.
+
+    It then has no cause of its own: it goes down to the largest value that fits, or at most `TOLERANCE` below the
+    limit. False where the budget is excused from the one-change rule anyway. `base` is the config before the changes;
+    the other arguments are those of `predicted_min`.
+    """
+    rule = budget_key(state.contract)
+    own = next((c for c in changes if rule is not None and c.key == rule.key), None)
+    if rule is None or rule.exempt or own is None or len(changes) < 2:
+        return False
+    before = configs.with_values(base, {c.key: c.new for c in changes if c is not own})
+    over = over_limit(state, before, block, code)
+    if over is None or over.fits is None:
+        return False
+    after = predicted_min(state, with_budget(before, own), block, code) or math.inf
+    close = (1 - TOLERANCE) * over.limit <= after <= over.limit * (1 + EXACT)
+    return close or canonical(own.new) == canonical(over.fits)
 
 
 def wanted_budget(state: State, config: Config, block: int, code: str | None = None) -> Change | None:
@@ -130,11 +226,14 @@ def wanted_budget(state: State, config: Config, block: int, code: str | None = N
 
 
 def worth_it(state: State, config: Config, change: Change, block: int, code: str | None = None) -> str:
-    """Return why a change of the budget key alone is not worth a run, "" when it is: it brings the time to the target.
+    """Return why a change of the budget key alone is not worth a run, "" when it is.
 
+    It then brings the time to the target, or lowers one that is over the limit.
     `config` is the one before the change.
     """
     target = state.contract.time_target_min
+    if over_limit(state, config, block, code) is not None and change.new < change.old:
+        return ""  # whether it goes down far enough is another rule's
     if target is None:
         return "no time target is set"
     before = predicted_min(state, config, block, code)
@@ -172,11 +271,41 @@ def _fitted(rule: KeyRule, value: float) -> Any:
     return min(max(float(f"{value:.3g}"), low), high) or value
 
 
+def _largest(rule: KeyRule, most: float) -> int | float | None:
+    """Return the largest value of a key up to a wanted one: its list's, or two digits; None where it has none."""
+    most *= 1 + EXACT / 10
+    if rule.allowed:
+        return max((v for v in rule.allowed if isinstance(v, int | float) and 0 < v <= most), default=None)
+    most, whole = min(most, 2.0**53), rule.type == "int"
+    low = max(rule.low if rule.low is not None else 0.0, 1.0 if whole else 0.0)
+    if most <= 0 or most < (math.ceil(low) if whole else low):
+        return None
+    if rule.high is not None and most >= rule.high:
+        return math.floor(rule.high) if whole else rule.high
+    digit = 10.0 ** (math.floor(math.log10(most)) - 1)
+    if whole:
+        unit = max(1, round(digit))
+        return max(int(most) // unit * unit, math.ceil(low))
+    return max(float(f"{math.floor(most / digit * (1 + EXACT / 10)) * digit:.2g}"), low)
+
+
 # The reference
 
 
-def _reference(state: State, config: Config, block: int, code: str | None) -> Run | None:
-    """Return the finished run that tells most about a config."""
+def _estimate(state: State, config: Config, block: int, code: str | None) -> tuple[float, Run] | None:
+    """Return the minutes of a config by the rule of three, and the reference that they go by."""
+    mine = _work(config, state.contract, _idle_when(state))
+
+    def scaled(reference: Run) -> float:
+        keys = mine.keys() | reference.cost.keys()
+        return reference.whole * math.prod(mine.get(k, 1.0) / reference.cost.get(k, 1.0) for k in sorted(keys))
+
+    found = _references(state, config, block, code)
+    return max(((scaled(run), run) for run in found), key=lambda pair: pair[0], default=None)
+
+
+def _references(state: State, config: Config, block: int, code: str | None) -> list[Run]:
+    """Return the finished run that tells most about a config, and where it was stopped, the next that was not."""
     traits, regime = _traits(config, cost_keys(state.contract)), state.regime_name(block)
     beside = state.session.slots if state.session is not None else 1
 
@@ -192,7 +321,9 @@ def _reference(state: State, config: Config, block: int, code: str | None) -> Ru
             -run.iteration,
         )
 
-    return min(_runs(state), key=unlike, default=None)
+    ranked = sorted(_runs(state), key=unlike)
+    whole = next((i for i, run in enumerate(ranked) if not run.stopped), len(ranked))
+    return [*ranked[: min(whole, 1)], *ranked[whole : whole + 1]]
 
 
 def _other_company(company: float | None, beside: int) -> bool:
@@ -208,7 +339,7 @@ def _runs(state: State) -> list[Run]:
         if it.final is None or minutes is None or it.attempts[-1].resumes is not None:
             continue
         config = state.nodes[it.node].config
-        idle = it.final.keys_idle
+        idle, limit = it.final.keys_idle, limit_min(state.contract, config)
         found.append(
             Run(
                 iteration=i,
@@ -219,6 +350,7 @@ def _runs(state: State) -> list[Run]:
                 block=it.block,
                 code=it.proposal.code,
                 company=it.final.in_flight,
+                stopped=is_stopped(minutes, limit),
             )
         )
     return found

@@ -100,6 +100,8 @@ class Mutation(Record):
     """Node whose config is run again (kind `replicate`)."""
     second_parent: int | None = None
     """Node of which a recombination takes values: every changed key has its value there."""
+    fitted: bool = False
+    """Whether the last change, of the budget key, only keeps the training within its time limit: it does not count."""
 
 
 class Proposal(Record):
@@ -130,7 +132,7 @@ class Proposal(Record):
     filler: bool = False
     """A replicate beyond the block's length, in a slot that would stand idle until the block's last runs end."""
     predicted_min: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    """Training time that was expected of it, in minutes; null without a time target or a finished run to go by."""
+    """Training time that was expected of it, in minutes; null without a time target or limit, or a run to go by."""
 
 
 class Visual(Record):

@@ -120,6 +120,8 @@ class SystemSchema(_Open):
     """Keys by which that product is divided: a step takes about as long however many frames it sees."""
     budget: str = ""
     """The one of `cost` that scales the work and nothing else."""
+    time_limit: str = ""
+    """Key that holds the longest training in minutes; the training stops there. "" when there is none."""
     exclusive: tuple[tuple[str, ...], ...] = ()
     """Groups of keys of which at most one may be true."""
 
@@ -190,7 +192,7 @@ def read_schema(data: dict[str, Any], system: str, source: str = "trainers/schem
                 if section != "claude"
             ),
             metrics=tuple(MetricSchema(name=name, **spec) for name, spec in body["metrics"].items()),
-            **{name: body[name] for name in ("cost", "cost_per", "budget", "exclusive") if name in body},
+            **{name: body[name] for name in ("cost", "cost_per", "budget", "time_limit", "exclusive") if name in body},
         )
     except (ValidationError, KeyError, AttributeError, TypeError) as error:
         raise InstructionError(f"{source}: system {system}: {error}; regenerate the schema") from error

@@ -77,7 +77,7 @@ class Iteration:
     seq: int = 0
     """Sequence number of the turn that proposed it."""
     changes: tuple[Change, ...] = ()
-    """Those of its mutation that count by the contract of that turn: the budget of a time target does not."""
+    """Those of its mutation that count by the contract of that turn: a budget that follows the time does not."""
     rules: Contract | None = None
     """Contract in force when it was judged: its entry in the log stays as it was written."""
     judged_seq: int | None = None
@@ -315,7 +315,7 @@ class State:
             self.nodes[node_id] = Node(node_id, proposal.parent, block, config, configs.idea_sha(config), proposal.code)
         self.nodes[node_id].iterations.append(proposal.iteration)
         self.ideas.setdefault(self.nodes[node_id].idea, []).append(proposal.iteration)
-        counted = self.contract.counted(proposal.mutation.changes)
+        counted = self.contract.counted_of(proposal.mutation)
         self.iterations[proposal.iteration] = Iteration(proposal, turn, node_id, block, seq=seq, changes=counted)
 
     def config_of(self, proposal: Proposal) -> Config:

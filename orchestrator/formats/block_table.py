@@ -1,4 +1,8 @@
-"""The table of blocks in memory.md: one row a block, filled from records, where blocks run over a key's values."""
+"""The table of blocks in memory.md: one row a block, filled from records.
+
+It is drawn where blocks run over a key's values; and where the instruction's memory skeleton has a "Comparison Table"
+and nothing is compared: then with the best node's free keys that the log names.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +23,10 @@ def heading(state: State, rule: KeyRule) -> str:
 
 
 def render(state: State) -> list[str]:
-    """Return the table with its heading; nothing where blocks do not run over the values of a key."""
+    """Return the table with its heading; nothing where none is asked for."""
     rule = block_keys.compared(state.contract)
     if rule is None:
-        return []
+        return _plain(state)
     contract, optimal = state.contract, _optimal(state)
     ranks, others = _activity(state), _metrics(state)
     head = ["Block", *(["Regime"] if contract.regimes else []), block_keys.name_of(contract, rule.key)]
@@ -36,10 +40,37 @@ def render(state: State) -> list[str]:
         cells.append(_best(state, best))
         cells += [number(configs.get(best.config, k.key)) if best else "-" for k in optimal]
         cells += [_mean(state, best, name) for name in others]
-        said = state.boundaries.get(block)
-        cells.append(said.summary[0] if said is not None else "in progress")
-        rows.append(_row(cells))
-    return [f"### {heading(state, rule)}", "", _row(head), _row(["---"] * len(head)), *rows, ""]
+        rows.append([*cells, _finding(state, block)])
+    return _table(heading(state, rule), head, rows)
+
+
+def _plain(state: State) -> list[str]:
+    """Return the table of blocks that differ in nothing but what was found: nothing where no heading asks for it."""
+    contract = state.contract
+    if contract.compare is not None or not contract.comparison_heading:
+        return []
+    found = (contract.key(key) for key in contract.log_config if key not in configs.SEED_KEYS)
+    keys = [rule for rule in found if rule is not None and rule.level == "free"]
+    others = _metrics(state, ("max", "target"))
+    head = ["Block", *(["Regime"] if contract.regimes else []), *(rule.short for rule in keys)]
+    head += [f"Best {contract.primary.name}", *others, "Key finding"]
+    rows = []
+    for block in range(1, state.block_shown + 1):
+        best = tree.best(state, block)
+        cells = [str(block), *([state.regime_name(block)] if contract.regimes else [])]
+        cells += [number(configs.get(best.config, rule.key)) if best else "-" for rule in keys]
+        cells += [_best(state, best), *(_mean(state, best, name) for name in others), _finding(state, block)]
+        rows.append(cells)
+    return _table(contract.comparison_heading, head, rows)
+
+
+def _table(title: str, head: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"### {title}", "", _row(head), _row(["---"] * len(head)), *map(_row, rows), ""]
+
+
+def _finding(state: State, block: int) -> str:
+    said = state.boundaries.get(block)
+    return said.summary[0] if said is not None else "in progress"
 
 
 def _row(cells: list[str]) -> str:
@@ -59,12 +90,12 @@ def _activity(state: State) -> list[tuple[str, str]]:
     return [pair for pair in labelled if "rank" in pair[0].lower()] or labelled[:1]
 
 
-def _metrics(state: State) -> list[str]:
-    """Return the other metrics of the log that should be large, and the training time."""
+def _metrics(state: State, ways: tuple[str, ...] = ("max",)) -> list[str]:
+    """Return the other metrics of the log that should be large (or go another of some ways), and the training time."""
     contract = state.contract
     rules = {m.name: m for m in contract.metrics}
     logged = (name for _, name in contract.log_metrics if name != contract.primary.name)
-    large = [name for name in logged if name in rules and rules[name].direction == "max" and name != TIME]
+    large = [name for name in logged if name in rules and rules[name].direction in ways and name != TIME]
     return [*dict.fromkeys(large), TIME]
 
 

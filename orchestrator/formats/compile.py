@@ -116,6 +116,7 @@ def compile_all(name: str, draft: InstructionDraft, schema: SystemSchema, spec: 
             cost=schema.cost,
             cost_per=schema.cost_per,
             budget=schema.budget,
+            time_limit=schema.time_limit,
             exclusive=schema.exclusive,
             unmapped_sections=tuple(u.text for u in draft.unmapped),
             **fields,

@@ -73,7 +73,7 @@ def render(state: State, it: Iteration) -> str:
         f"Config: {unchanged}{config_text(contract, config)}, simulation_seed={proposal.simulation_seed}",
         *code_edits.block(proposal),
         f"Metrics: {_labelled(it, contract.log_metrics)}",
-        *([f"Time: {timed}"] if (timed := pacing.entry_text(contract, it)) else []),
+        *([f"Time: {timed}"] if (timed := pacing.entry_text(state, it, contract)) else []),
         *code_edits.verdict_lines(state, it),
     ]
     if contract.log_activity:

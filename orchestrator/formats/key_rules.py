@@ -89,7 +89,9 @@ def _rule(work: Work, item: DraftKey, known: KeySchema, start: Config) -> KeyRul
         allowed=tuple(known.typed(v) for v in item.allowed) or known.allowed or (),
         start=start[known.section].get(known.name), exempt=work.excused(known), source=where,
     )  # fmt: skip
-    return _bounded(work, rule, settled, known) if settled else _checked(work, rule, known)
+    if settled:
+        return _bounded(work, rule, settled, known)
+    return _checked(work, _widened(work, rule, known) if rule.level == "free" else rule, known)
 
 
 def _scaled_rule(work: Work, item: DraftKey | None, known: KeySchema, start: Config) -> KeyRule:
@@ -113,11 +115,15 @@ def _scaled_rule(work: Work, item: DraftKey | None, known: KeySchema, start: Con
 def _widened(work: Work, rule: KeyRule, known: KeySchema) -> KeyRule:
     """Return the rule with a range around a start that a profile sets: the instruction's range is of its own scale.
 
-    `ROOM` times up and down: a rollout of 4 steps, or a guess that is off as much, must fit.
+    `ROOM` times up and down: a rollout of 4 steps, or a guess that is off as much, must fit. Of a key that is no budget
+    (a width) only where the start is out of the range.
     """
-    own = work.config.config.get("claude", {}).get(known.name) if known.key in BUDGET else None
-    start = rule.start
+    section, missing = ("claude", None) if known.key in BUDGET else (known.section, known.default)
+    stated = work.config.config.get(section)
+    own, start = (stated if isinstance(stated, dict) else {}).get(known.name, missing), rule.start
     if own is None or own == start or rule.allowed or rule.low is None or rule.high is None:
+        return rule
+    if known.key != work.schema.budget and rule.low <= start <= rule.high:
         return rule
     least = max(start // ROOM, 1) if rule.type == "int" else start / ROOM
     low, high = min(rule.low, least), max(rule.high, start * ROOM)
@@ -142,12 +148,24 @@ def time_target(work: Work, keys: list[KeyRule]) -> float | None:
     elif rule.level != "free":
         text = f"{rule.key} is {rule.level} ({rule.source}), so nothing holds it at {target:g} min"
         work.problem(where, text, stops=False)
+    limit = next((k for k in keys if k.key == work.schema.time_limit), None)
+    if limit is not None and isinstance(limit.start, int | float) and target > limit.start:
+        work.problem(where, f"{target:g} min is over the limit, {limit.key} {limit.start:g}; lower it, or raise that")
     if target * 60 >= work.spec.limits.wall_s:
         text = (
             f"{target:g} min is not below limits.wall_s, {work.spec.limits.wall_s:g} s: runs on target would be stopped"
         )
         work.problem(where, f"{text}; raise limits.wall_s")
     return target
+
+
+def _time_limit(work: Work, keys: list[KeyRule]) -> None:
+    """Note that a training at its own limit would be stopped, and lost, by the limit of the run."""
+    rule = next((k for k in keys if k.key == work.schema.time_limit), None)
+    minutes, wall = rule.start if rule is not None else None, work.spec.limits.wall_s
+    if rule is not None and isinstance(minutes, int | float) and minutes * 60 >= wall:
+        text = f"limits.wall_s, {wall:g} s, is not above {rule.key}, {minutes:g} min: a training at its limit would be "
+        work.problem("exploration.yaml", f"{text}killed, not scored; raise limits.wall_s", stops=False)
 
 
 def _bounded(work: Work, rule: KeyRule, settled: Settled | None, known: KeySchema) -> KeyRule:
@@ -188,8 +206,9 @@ def _checked(work: Work, rule: KeyRule, known: KeySchema) -> KeyRule:
 
 
 def agreement(work: Work, keys: list[KeyRule]) -> None:
-    """Note starting values that differ between instruction and config.yaml, or that exclude each other, with lines."""
+    """Note, with lines, starts that differ between instruction and config.yaml, exclude each other, or pass a limit."""
     _exclusive(work, keys)
+    _time_limit(work, keys)
     stated = [(k.key, k.default, k.line) for k in work.draft.keys if k.has_default]
     stated += [(s.name, s.value, s.line) for s in work.draft.starts]
     stated += [(f"claude.{c.name}", c.value, c.line) for c in work.draft.claude if c.value is not None]

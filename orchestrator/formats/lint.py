@@ -74,6 +74,8 @@ def _from_contract(contract: Contract) -> Iterator[str]:
     if over is not None:
         values = ", ".join(number(v) for v in block_keys.allowed(over)) or "no list of values"
         yield f"Blocks run over {over.key}: {values}; memory.md: {contract.comparison_heading or 'a table of its own'}"
+    elif contract.compare is None and contract.comparison_heading:
+        yield f"memory.md: {contract.comparison_heading}, one row a block"
     frozen = [k for k in contract.keys if k.level == "frozen"]
     yield f"Frozen keys ({len(frozen)})"
     yield from (f"  {k.key} = {number(k.start)}  [{k.source}]" for k in frozen)
@@ -84,6 +86,10 @@ def _from_contract(contract: Contract) -> Iterator[str]:
         held = f"held by {rule.key}" if rule is not None else "held by no key"
         work = pace.work_text(contract) or "nothing that is known"
         yield f"Time target: {pace.shown(contract.time_target_min)} min a training, {held}; work = {work}"
+    limit = pace.limit_min(contract, contract.start)
+    if limit is not None:
+        work = pace.work_text(contract) or "nothing that is known"
+        yield f"Time limit: {pace.shown(limit)} min a training ({contract.time_limit}); work = {work}"
     yield f"Metrics ({len(contract.metrics)})"
     for m in contract.metrics:
         way = f"target {number(m.target)}" if m.direction == "target" and m.target is not None else m.direction

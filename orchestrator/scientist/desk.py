@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,7 +10,7 @@ from functools import cached_property
 
 from orchestrator.core import configs, edits, mutation, pace, slots, tree
 from orchestrator.core.contract import KeyRule, UserInstruction
-from orchestrator.core.records import Change, Config, Mutation, Proposal, Record, Role
+from orchestrator.core.records import Change, Config, Mutation, Proposal, Record, Role, canonical
 from orchestrator.core.scene import Scene
 from orchestrator.core.state import Node, State
 from orchestrator.errors import RefusedError
@@ -57,6 +58,29 @@ def named_keys(state: State, item: UserInstruction) -> list[KeyRule]:
     return [k for k in keys if k.level == "free" and not k.exempt and {k.short, k.key.split(".")[-1]} & words]
 
 
+def stated_values(item: UserInstruction, rule: KeyRule) -> list[bool | int | float | str]:
+    """Return the values that a user instruction states of a key (`key = value`)."""
+    names = "|".join(map(re.escape, (rule.short, rule.key.split(".")[-1])))
+    found = re.finditer(rf"\b(?:{names})\b\s*[=:]\s*([^\s,;]+)", item.text)
+    values = (_value(rule, match[1].strip("`.\"'")) for match in found)
+    return [value for value in values if value is not None]
+
+
+def _value(rule: KeyRule, text: str) -> bool | int | float | str | None:
+    """Return a value as the key's type, or None when the text is none."""
+    if rule.type == "bool":
+        return {"true": True, "false": False}.get(text.lower())
+    if rule.type == "str":
+        return text
+    try:
+        number_ = float(text)
+    except ValueError:
+        return None
+    if not math.isfinite(number_):
+        return None
+    return int(number_) if rule.type == "int" else number_
+
+
 @dataclass(frozen=True)
 class Desk:
     """The state as it is when iteration `iteration` is proposed, after `pending` proposals of the same turn."""
@@ -71,7 +95,8 @@ class Desk:
     office: CodeOffice | None = field(default=None, compare=False)
     """Null where no code can be edited."""
     paced: bool = True
-    """Whether a change of the config gets the change of the budget that keeps the training at its time target."""
+    """Whether a change of the config gets the change of the budget that keeps the training at its time target, or
+    within its limit."""
 
     @property
     def block(self) -> int:
@@ -173,7 +198,7 @@ class Desk:
             "filler": self.filler,
         }
         made = Proposal.model_validate(defaults | fields)
-        if self.state.contract.time_target_min is None:
+        if not pace.is_timed(self.state.contract):
             return made
         try:
             config = self.state.config_of(made)
@@ -201,11 +226,12 @@ class Desk:
         if draft.code is not None:
             return code_step.proposal(self, draft, draft.code, fields | {"evidence": evidence})
         if draft.changes:
-            draft = self._at_pace(draft, base) if self.paced else draft
-            sha = configs.idea_sha(configs.apply(self.state.base_config(base, self.block), draft.changes))
+            draft = self._within_limit(self._at_pace(draft, base), base) if self.paced else draft
+            changes, fitted = self._fitted(draft.changes, base)
+            sha = configs.idea_sha(configs.apply(self.state.base_config(base, self.block), changes))
             if (sha, self.code_of(base)) in self._taken:
                 raise RefusedError(self._taken_by((sha, self.code_of(base))))
-            step = Mutation(kind="config", changes=draft.changes, second_parent=draft.second)
+            step = Mutation(kind="config", changes=changes, second_parent=draft.second, fitted=fitted)
             fields |= {"parent": draft.node, "mutation": step, "config_sha": sha, "hypothesis": draft.hypothesis}
         else:
             assert base is not None  # only a node is run again
@@ -230,15 +256,11 @@ class Desk:
             return draft
         code = self.code_of(base)
         config = configs.apply(self.state.base_config(base, self.block), draft.changes)
-        idea = (self._without_budget(config), code)
         change = None
         if rule.key not in [c.key for c in draft.changes]:
             change = pace.wanted_budget(self.state, config, self.block, code)
         budget = configs.get(config, rule.key) if change is None else change.new
-        if any(max(b, budget) <= SAME_BUDGET * min(b, budget) for b in self._budgets.get(idea, ())):
-            raise RefusedError(
-                f"iteration {self.iteration} refused: the same was run at about this {rule.short}; change another key"
-            )
+        self._refuse_same(config, code, budget, rule)
         if change is None:
             return draft
         minutes = pace.predicted_min(self.state, config, self.block, code) or 0.0
@@ -249,6 +271,55 @@ class Desk:
         return draft.model_copy(
             update={"changes": (*draft.changes, change), "hypothesis": f"{draft.hypothesis}; {told}"}
         )
+
+    def _refuse_same(self, config: Config, code: str, budget: float, rule: KeyRule, times: float = SAME_BUDGET) -> None:
+        """Raise RefusedError when a config, but for the budget, was run at about a budget."""
+        idea = (self._without_budget(config), code)
+        if any(max(b, budget) <= times * min(b, budget) for b in self._budgets.get(idea, ())):
+            raise RefusedError(
+                f"iteration {self.iteration} refused: the same was run at about this {rule.short}; change another key"
+            )
+
+    def _within_limit(self, draft: Draft, base: int | None) -> Draft:
+        """Return a draft with the budget that keeps its training within the time limit, where it would pass it.
+
+        Raises:
+            RefusedError: no budget keeps it, the same was run at about that budget, or a move of the budget itself
+                would gain next to nothing.
+        """
+        rule, code = pace.budget_key(self.state.contract), self.code_of(base)
+        start = self.state.base_config(base, self.block)
+        config = configs.apply(start, draft.changes)
+        over = pace.over_limit(self.state, config, self.block, code)
+        if over is None:
+            return draft
+        if rule is None or over.fits is None:
+            raise RefusedError(f"iteration {self.iteration} refused: {mutation.over_text(self.state.contract, over)}")
+        old, new = configs.get(start, rule.key), over.fits
+        others = tuple(c for c in draft.changes if c.key != rule.key)
+        moved = configs.get(config, rule.key)
+        if not others and old < moved and new < old * (1 + pace.TOLERANCE):
+            raise RefusedError(
+                f"iteration {self.iteration} refused: within {pace.shown(over.limit)} min {rule.short} can only be "
+                f"{mutation.number(new)}, and is {mutation.number(old)}; change another key"
+            )
+        self._refuse_same(config, code, new, rule, SAME_BUDGET if others else 1 + pace.TOLERANCE)
+        change = Change(key=rule.key, old=old, new=new)
+        told = (
+            f"{rule.short} {mutation.number(moved)} -> {mutation.number(new)} keeps the training within "
+            f"{pace.shown(over.limit)} min (predicted {pace.shown(over.minutes)} from iteration {over.reference}, "
+            f"which {'was stopped at' if over.stopped else 'took'} {pace.shown(over.measured)})"
+        )
+        kept = canonical(new) != canonical(old) and (draft.second is None or new < old)  # else not the second's value
+        changes = (*others, change) if kept else others
+        return draft.model_copy(update={"changes": changes, "hypothesis": f"{draft.hypothesis}; {told}"})
+
+    def _fitted(self, changes: tuple[Change, ...], base: int | None) -> tuple[tuple[Change, ...], bool]:
+        """Return changes with a budget that only keeps the time limit last, and whether there is one."""
+        start, code = self.state.base_config(base, self.block), self.code_of(base)
+        if not pace.only_fits(self.state, start, changes, self.block, code):
+            return changes, False
+        return tuple(sorted(changes, key=lambda c: c.key == self.state.contract.budget)), True
 
     def _taken_by(self, idea: tuple[str, str]) -> str:
         nodes = [str(n.id) for n in self.state.nodes.values() if n.idea == idea]

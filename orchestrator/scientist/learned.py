@@ -5,15 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from orchestrator.core import block_keys, edits, tree
-from orchestrator.core.contract import UserInstruction
+from orchestrator.core import block_keys, configs, edits, pace, tree
+from orchestrator.core.contract import KeyRule, UserInstruction
 from orchestrator.core.mutation import number
 from orchestrator.core.records import Change, Principle, Record, Reflection, canonical
 from orchestrator.core.scene import LEAST, Scene
 from orchestrator.core.state import Iteration, State
 from orchestrator.core.stats import noise, summarise
 from orchestrator.formats.entry import idle_text
-from orchestrator.scientist.desk import named_keys
+from orchestrator.scientist.desk import named_keys, stated_values
 
 MAX_PRINCIPLES = 12
 
@@ -28,7 +28,7 @@ class Step(Record):
     gain: float
     """The same as a reward: larger is better."""
     beside: str = ""
-    """What changed beside the key, to keep the training at its time target; "" for nothing: its effect is its own."""
+    """What changed beside the key, for the training's time; "" for nothing: its effect is its own."""
 
 
 def steps(state: State, block: int) -> list[Step]:
@@ -243,9 +243,28 @@ def _acknowledge(state: State, item: UserInstruction) -> str:
     said += [_between(state, key, value) for key, values in item.between.items() for value in values]
     for key in named_keys(state, item):
         said.append(f"{key.short} is free ({_bounds(key.low, key.high, key.allowed)}) and comes first")
+        said += _limited(state, item, key)
     if not said:
         return "kept for readers; the offline scientist acts on keys, ranges and regimes only"
     return "; ".join(said)
+
+
+def _limited(state: State, item: UserInstruction, rule: KeyRule) -> Iterator[str]:
+    """Yield what becomes of each asked value that no node had and that would pass the time limit."""
+    best, budget = tree.best(state, state.block), pace.budget_key(state.contract)
+    had = {canonical(configs.get(n.config, rule.key)) for n in state.nodes.values()}
+    for value in stated_values(item, rule) if best is not None else ():
+        assert best is not None
+        over = pace.over_limit(state, configs.with_values(best.config, {rule.key: value}), state.block, best.code)
+        if over is None or canonical(value) in had:
+            continue
+        told = f"{rule.short}={number(value)} would take {pace.shown(over.minutes)} min, limit {pace.shown(over.limit)}"
+        if over.fits is None or budget is None:
+            yield f"{told}: no budget keeps it, so it is not run"
+        elif budget.key == rule.key:
+            yield f"{told}: at most {number(over.fits)} fits"
+        else:
+            yield f"{told}: it runs with {budget.short}={number(over.fits)}"
 
 
 def _bounds(low: float | None, high: float | None, allowed: tuple[object, ...]) -> str:

@@ -12,7 +12,6 @@ Order of preference at a node:
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from orchestrator.core import configs, tree
@@ -22,7 +21,7 @@ from orchestrator.core.mutation import describe
 from orchestrator.core.records import Change, Config, Mutation, Proposal, canonical
 from orchestrator.core.state import Node
 from orchestrator.core.stats import noise, summarise
-from orchestrator.scientist.desk import Desk, Draft, named_keys
+from orchestrator.scientist.desk import Desk, Draft, named_keys, stated_values
 from orchestrator.scientist.moves import FINE_STEPS, STEPS, Direction, Move, key_moves, wider_side
 
 FILLED = 3
@@ -142,27 +141,12 @@ def wished(desk: Desk) -> Iterator[tuple[Draft, str]]:
         return
     for item in desk.state.contract.user_instructions:
         for rule in named_keys(desk.state, item):
-            names = "|".join(map(re.escape, (rule.short, rule.key.split(".")[-1])))
-            for found in re.finditer(rf"\b(?:{names})\b\s*[=:]\s*([^\s,;]+)", item.text):
-                value = _value(rule, found[1].strip("`.\"'"))
+            for value in stated_values(item, rule):
                 old = configs.get(leader.config, rule.key)
                 had = {canonical(configs.get(n.config, rule.key)) for n in desk.state.nodes.values()}
-                if value is not None and canonical(value) not in had:
+                if canonical(value) not in had:
                     change = Change(key=rule.key, old=old, new=value)
                     yield draft(desk, leader, change, "the best node, as a user instruction asks"), item.text
-
-
-def _value(rule: KeyRule, text: str) -> bool | int | float | str | None:
-    """Return a value as the key's type, or None when the text is none."""
-    if rule.type == "bool":
-        return {"true": True, "false": False}.get(text.lower())
-    if rule.type == "str":
-        return text
-    try:
-        number_ = float(text)
-    except ValueError:
-        return None
-    return int(number_) if rule.type == "int" else number_
 
 
 def default(desk: Desk, skip: int = 0) -> Iterator[Draft]:

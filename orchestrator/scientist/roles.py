@@ -81,7 +81,7 @@ def _tests(desk: Desk, found: learned.Known) -> int:
 
 def _moved(desk: Desk, proposal: Proposal, found: learned.Known) -> bool:
     """Return whether a proposal moves the key of a principle its way, and nothing else that counts."""
-    changes = desk.state.contract.counted(proposal.mutation.changes)
+    changes = desk.state.contract.counted_of(proposal.mutation)
     return len(changes) == 1 and changes[0].key == found.key and learned.direction(changes[0]) == found.direction
 
 

@@ -190,7 +190,7 @@ def ended_line(state: State, ended: RunEnded) -> str:
     name = state.contract.primary.name
     value = metric_text(it.metric(name))
     marks = "".join(f"; marked: {mark}" for mark in ended.marks)
-    timed = pacing.entry_text(state.contract, it)
+    timed = pacing.entry_text(state, it)
     marks = (f"; {timed}" if timed else "") + marks
     return f"iter {ended.iteration}: {verdict(state, it).lower()}, {name}={value} in {duration(ended.seconds)}{marks}"
 

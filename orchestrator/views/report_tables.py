@@ -150,7 +150,7 @@ def _result(state: State, it: Iteration) -> str:
         return f'<td class="{colour}">{text(it.final.outcome)}</td>'
     marks = "".join(f"<small>marked: {text(mark)}</small>" for mark in it.final.marks)
     value = metric_text(it.metric(state.contract.primary.name))
-    timed = pacing.entry_text(state.contract, it)
+    timed = pacing.entry_text(state, it)
     marks = (f"<small>{text(timed)}</small>" if timed else "") + marks
     return f'<td class="{colour}">{text(value)} {text(verdict(state, it).lower())}{marks}</td>'
 

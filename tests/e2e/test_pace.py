@@ -3,7 +3,9 @@
 The children state times far below what they take, so that the supervisor's clock never bounds them on a slow machine.
 """
 
+import copy
 import json
+import re
 
 import pytest
 
@@ -99,3 +101,55 @@ def test_claude_sets_the_budget_beside_its_key_over_real_http(tmp_path):
     assert [(c.key, c.new) for c in second.mutation.changes][1:] == [(LOOP, 120)]
     assert second.predicted_min == pytest.approx(1.2e-4)
     assert LOOP not in [c.key for c in third.mutation.changes] and third.predicted_min is not None
+
+
+LIMIT = "training.max_minutes"
+SETTLED = f"settle: {{{LOOP}: {{level: free, range: [100, 1000]}}}}\n"
+
+
+def limited(folder, exploration=toy.EXPLORATION, **fields):
+    """Return a home whose trainer names a limit of 0.0005 min, and a work that goes with loops and batch size."""
+    schema = copy.deepcopy(toy.SCHEMA)
+    body = schema["systems"]["signal"]
+    body["sections"]["training"]["max_minutes"] = toy.key("float", 5e-4, 0.0)
+    body |= {"cost": [LOOP, "training.batch_size"], "budget": LOOP, "time_limit": LIMIT}
+    return toy.make_home(folder, *OPTIONS, config=CONFIG, exploration=exploration + SETTLED, schema=schema, **fields)
+
+
+def test_no_config_is_tried_that_would_pass_the_limit_and_every_view_says_so(tmp_path):
+    home = limited(tmp_path)
+    explore(home, "--iterations", "6")
+    made = proposals(home)
+    assert all(p.predicted_min <= 5e-4 for p in made[1:])
+    fitted = [p.mutation for p in made if p.mutation.fitted]
+    assert fitted and all([c.key for c in m.changes] == ["training.batch_size", LOOP] for m in fitted)
+    entries = toy.out(home).joinpath("analysis.md").read_text()
+    assert "Time: no estimate yet, trained 0.0004 min (limit 0.0005)" in entries
+    assert "batch_size: 8 -> 16, data_augmentation_loop: 400 -> 250 (to keep the time limit)" in entries
+    line = "Training time: limit 0.0005 min (training.max_minutes); last "
+    assert line in toy.run(home, "status", "toy").stdout
+    assert line in (toy.out(home) / "memory.md").read_text()
+    assert "Time limit: 0.0005 min a training (training.max_minutes)" in toy.run(home, "lint", "toy").stdout
+
+
+class Mending(DemoScript):
+    """It submits a larger batch, is refused, and sets the budget that it is told beside it."""
+
+    def _mend(self, task):
+        told = re.search(r"the largest data_augmentation_loop that fits is (\d+)", task.refusal)
+        beside = {"slot": min(task.slots), "key": "data_augmentation_loop", "value": int(told[1])}
+        return [*super()._mend(task), ("set_hyperparameter", beside)]
+
+
+def test_claude_is_refused_over_the_limit_and_submits_the_budget_that_fits_over_real_http(tmp_path):
+    script = Mending((("batch_size", 16),), {}, "learning_rate_W_start")
+    home = limited(tmp_path, claude.EXPLORATION, instruction=claude.INSTRUCTION)
+    with claude.server(script) as served:
+        explore(home, "--iterations", "2", **claude.environment(served))
+        said = json.dumps(served.bodies)
+    assert "this config is expected to take 0.0008 min (from iteration 1, which took 0.0004), over the limit" in said
+    state = state_of(paths_of(home, "toy", None))
+    assert {t.scientist for t in state.turns} == {"claude"} and not any(t.instead for t in state.turns)
+    assert [r.reason for r in state.refusals if "over the limit of 0.0005" in r.reason]
+    made = state.iterations[2].proposal.mutation
+    assert [(c.key, c.new) for c in made.changes] == [("training.batch_size", 16), (LOOP, 250)] and made.fitted

@@ -1,11 +1,11 @@
 """What blocks that run over the values of a key show in memory.md and analysis.md: all of it from records."""
 
-from orchestrator.core.contract import RegimeRule
+from orchestrator.core.contract import MetricRule, RegimeRule
 from orchestrator.core.events import RegimeReady
 from orchestrator.formats import block as sections
 from orchestrator.formats import block_table, memory
 from orchestrator.views import lines
-from tests.between import METRICS, block, driver, rules
+from tests.between import LR, METRICS, STEP, block, driver, rules
 
 
 def test_the_table_has_a_row_a_block_filled_from_records():
@@ -104,3 +104,51 @@ def test_a_reason_stays_one_line():
     said = made.ended().model_copy(update={"changes_reason": "a\n## Iter 9: converged\u2028b"})
     (line,) = sections.config_edited(made.state, said)
     assert line == "CONFIG EDITED: Block 2 time_step=4 (reason: a ## Iter 9: converged b)"
+
+
+HEADING = "Regime Comparison Table"
+
+
+def test_where_nothing_is_compared_each_block_has_a_row_with_its_best_config():
+    made = driver(
+        compare=None, comparison_heading=HEADING, log_config=("training.seed", LR, "training.batch_size", STEP)
+    )
+    block(made, 0.9, 0.95)
+    block(made, 0.95)
+    made.put(0.97, parent=3, changes=[("training.batch_size", 16)], metrics=METRICS)
+    told = block_table.render(made.state)
+    assert told == [
+        "### Regime Comparison Table",
+        "",
+        "| Block | lr_W | batch_size | Best connectivity_R2 | test_R2 | training_time_min | Key finding |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+        f"| 1 | 1E-2 | 8 | 0.9500 ± 0.0000 (node 2, n=2) | 0.5 | 3 | {made.state.boundaries[1].summary[0]} |",
+        "| 2 | 1E-2 | 16 | 0.9700 (node 4, n=1) | 0.5 | 3 | in progress |",
+        "",
+    ]
+    assert "\n".join(told) in memory.render(made.state).partition("### Established Principles")[0]
+
+
+def test_a_plain_table_tells_regimes_metrics_with_a_target_and_blocks_without_a_result():
+    regimes = tuple(RegimeRule(name=n, values={"simulation.n_neurons": v}) for n, v in (("a", 10), ("c", 20)))
+    kinds = (MetricRule(name="connectivity_R2", role="primary"), *(
+        MetricRule(name=name, role="secondary", direction=way, target=1.0 if way == "target" else None)
+        for name, way in (("final_mse", "min"), ("slope", "target"))
+    ))  # fmt: skip
+    logged = tuple((rule.name, rule.name) for rule in kinds)
+    made = driver(compare=None, comparison_heading=HEADING, regimes=regimes, metrics=kinds, log_metrics=logged)
+    block(made, 0.5, 0.6, metrics={"slope": 0.9, "final_mse": 1.0})
+    block(made, None)
+    assert block_table.render(made.state)[2:] == [
+        "| Block | Regime | lr_W | batch_size | Best connectivity_R2 | slope | training_time_min | Key finding |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        f"| 1 | a | 1E-2 | 8 | 0.6000 (node 2, n=1) | 0.9 | - | {made.state.boundaries[1].summary[0]} |",
+        "| 2 | c | - | - | - | - | - | in progress |",
+        "",
+    ]
+
+
+def test_what_is_compared_otherwise_draws_no_plain_table():
+    made = driver(compare="simulation.n_neurons", comparison_heading=HEADING)
+    block(made, 0.5)
+    assert block_table.render(made.state) == []

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from orchestrator.core import code_rules, configs, edits, pace, slots, strategy, strategy_kinds, tree
 from orchestrator.core.classify import verdict
+from orchestrator.core.contract import Contract
 from orchestrator.core.diagnosis import line as diagnosis_line
 from orchestrator.core.mutation import describe, number, steps_text
 from orchestrator.core.records import Role
@@ -230,16 +231,17 @@ def _parameters(state: State, plans: Plans) -> list[str]:
 
 
 def _time(state: State, block: int) -> list[str]:
-    """Return the time target, and what the likely parents are expected to take with the budget that would hit it."""
-    target, rule = state.contract.time_target_min, pace.budget_rule(state.contract)
-    if target is None:
+    """Return the time target or limit, and what the likely parents are expected to take, with what would keep it."""
+    if not pace.is_timed(state.contract):
         return []
+    rule = pace.budget_rule(state.contract) if state.contract.time_target_min is not None else None
     lines = ["## Training time", "", f"{pacing.state_text(state)}."]
     if rule is not None:
         lines.append(
             f"{rule.short} ({bounds(rule)}) may change beside the one key, so that a training takes about the target; "
             f"alone only where the estimate is off by more than {pace.TOLERANCE:.0%}. Nothing changes it for you."
         )
+    lines += _limit(state.contract)
     best = tree.best(state, block)
     ranked = [s.node for s in tree.scores(state, block) if s.ucb is not None]
     for node in dict.fromkeys([*([best.id] if best is not None else []), *ranked[:TIMED]]):
@@ -247,6 +249,20 @@ def _time(state: State, block: int) -> list[str]:
         said = pacing.estimate_text(state, found.config, block, found.code)
         lines += [f"- node {node} as it is: {said}"] if said else []
     return lines
+
+
+def _limit(contract: Contract) -> list[str]:
+    """Return what the time limit asks of a proposal, nothing without one."""
+    if pace.limit_min(contract, contract.start) is None:
+        return []
+    told = "A changed config that is expected to take longer than the limit is refused"
+    rule = pace.budget_key(contract)
+    if rule is None:
+        return [f"{told}."]
+    return [
+        f"{told}; {rule.short} ({bounds(rule)}) may go down beside the other change, to the largest value that fits, "
+        "and does not count then. Nothing changes it for you."
+    ]
 
 
 def _idle(state: State, best: Node | None) -> set[str]:

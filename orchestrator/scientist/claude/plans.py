@@ -9,7 +9,7 @@ from typing import Any
 from orchestrator.core import code_rules, configs, mutation, pace, slots, strategy, strategy_kinds, tree
 from orchestrator.core.contract import KeyRule
 from orchestrator.core.mutation import number
-from orchestrator.core.records import Change, Config, Proposal, canonical
+from orchestrator.core.records import Change, Config, Mutation, Proposal, canonical
 from orchestrator.core.scene import Scene
 from orchestrator.core.state import State
 from orchestrator.errors import RefusedError
@@ -105,7 +105,9 @@ class Plans:
         """Return what a plan is expected to take, "" where its last change does not touch it and it is on target."""
         config, code = configs.apply(self._base(plan), tuple(plan.changes.values())), self._code_of(plan)
         minutes = pace.predicted_min(self.state, config, self.block, code)
-        if key not in pace.cost_keys(self.state.contract) and not pace.is_off(self.state.contract, minutes):
+        over = pace.over_limit(self.state, config, self.block, code)
+        off = over is not None or pace.is_off(self.state.contract, minutes)
+        if key not in pace.cost_keys(self.state.contract) and not off:
             return ""
         told = pacing.estimate_text(self.state, config, self.block, code)
         return f". {told[0].upper()}{told[1:]}" if told else ""
@@ -125,17 +127,34 @@ class Plans:
         """Raise RefusedError when a plan would change more keys than one iteration may."""
         contract = self.state.contract
         changes = plan.changes | {change.key: change}
-        counted = contract.counted(tuple(changes.values()))
+        base, code, made = self._base(plan), self._code_of(plan), tuple(changes.values())
+        fitted = pace.only_fits(self.state, base, made, self.block, code)
+        counted = contract.counted_of(Mutation(kind="config", changes=made, fitted=fitted))
         if plan.second is not None or len(counted) <= contract.max_changes:
             return
-        values = {c.key: canonical(c.new) for c in counted}
+        values = {c.key: canonical(c.new) for c in counted if c.key != contract.budget or not contract.time_limit}
         spread = [{k: canonical(v) for k, v in rule.values.items()} for rule in contract.spread]
         if plan.parent == "root" and any(values.items() <= rule.items() for rule in spread):
             return
         had = ", ".join(f"{c.key}: {number(c.old)} -> {number(c.new)}" for c in plan.changes.values())
         raise RefusedError(
             f"{change.key} refused: this exploration changes at most {contract.max_changes} key(s) in one iteration, "
-            f"and the slot changes {had}; set that back to the parent's value first, or keep it"
+            f"and the slot changes {had}; set that back to the parent's value first, or keep it{self._beside(plan)}"
+        )
+
+    def _beside(self, plan: Plan) -> str:
+        """Return which budget a plan may have beside its changes, since it would pass the time limit; "" for none."""
+        rule = pace.budget_key(self.state.contract)
+        if rule is None:
+            return ""
+        others = tuple(c for c in plan.changes.values() if c.key != rule.key)
+        config = configs.apply(self._base(plan), others)
+        over = pace.over_limit(self.state, config, self.block, self._code_of(plan)) if others else None
+        if over is None or over.fits is None:
+            return ""
+        return (
+            f". Beside {', '.join(c.key for c in others)}, {rule.short} does not count where it only keeps the limit "
+            f"of {pace.shown(over.limit)} min: {number(over.fits)}"
         )
 
     def replicate(self, call: tools.Replicate) -> str:
