@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from models.siren import Siren, SirenShape
+from models.inr import Siren, SirenShape
 from trainers.compiling import compiled, compiler
 from trainers.data_points import PointData, PointInputs, load_points
 from trainers.errors import RefusedError

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from models.siren import Siren, SirenShape
+from models.inr import Siren, SirenShape
 
 WIDE = SirenShape(dimension=3, components=3, hidden=512, layers=4, omega=30.0)
 
