@@ -129,7 +129,8 @@ def _of_regime(work: Work, base: Config, regime: Regime | None) -> Config:
         work.override(config, budget, f"{at}.profiles.{work.profile}")
     if all(k.name in config["claude"] for k in CLAUDE):
         for name in CARRIED:
-            if work.schema.key(f"training.{name}") or "training" in config:
+            own = bool(work.spec.command) and "training" in config
+            if own or any(k.key == f"training.{name}" for k in work.schema.keys):
                 config.setdefault("training", {})[name] = config["claude"][name]
     return config
 
