@@ -31,6 +31,8 @@ CHECKPOINTS = 20
 """Checkpoints of a training."""
 FINAL_RATE = 0.01
 """Last rate of the cosine as a fraction of the first."""
+WORTH_SHARING = 65536
+"""Points of a step times width from which more than one thread is used."""
 PIECE = 65536
 """Points that are evaluated at once where no gradient is wanted."""
 
@@ -190,8 +192,9 @@ def train(order: Order, run_dir: Path, new_run: type[Run] | None = None) -> None
     data, inputs = load_points(order.train, order.inputs)
     run = (new_run or Run)(run_dir, order.identity, order.device)
     config = Reader(order.config)
-    cache = run.out / "compiled"
-    with carry_out(run, order, share=True), compiler(order.config.inr.inr_compile, cache, "inr.inr_compile"):
+    cache, inr = run.out / "compiled", order.config.inr
+    share = inr.inr_batch_size * data.shape[1] * inr.hidden_dim_inr >= WORTH_SHARING
+    with carry_out(run, order, share=share), compiler(inr.inr_compile, cache, "inr.inr_compile"):
         fitted = data_train_inr(config, data, inputs, run)
         final_loss = math.sqrt(run.mean_prediction_loss * float(fitted.std.square().mean()))
         run.save_final(estimates(fitted, inputs), predictions(fitted, data, inputs))
