@@ -129,8 +129,8 @@ def _of_regime(work: Work, base: Config, regime: Regime | None) -> Config:
         work.override(config, budget, f"{at}.profiles.{work.profile}")
     if all(k.name in config["claude"] for k in CLAUDE):
         for name in CARRIED:
-            own = bool(work.spec.command) and "training" in config
-            if own or any(k.key == f"training.{name}" for k in work.schema.keys):
+            foreign = work.spec.command is not None and "training" in config
+            if foreign or any(k.key == f"training.{name}" for k in work.schema.keys):
                 config.setdefault("training", {})[name] = config["claude"][name]
     return config
 

@@ -65,6 +65,33 @@ def test_sparse_gnn_compiles_without_a_word():
     assert len(found.log_metrics) == 8 and len(found.log_activity) == 2
 
 
+EXPLORABLE = ("omega_inr", "inr_learning_rate", "hidden_dim_inr", "n_layers_inr", "inr_total_steps", "inr_batch_size",
+              "inr_xy_period", "inr_t_period")  # fmt: skip
+"""The keys of seed document 003."""
+
+
+@pytest.mark.parametrize(
+    ("profile", "start", "minutes", "steps"),
+    [("cpu", (128, 5000, 200), 3, (1250, 2e6)), ("full", (384, 500000, 1000), 60, (50000, 2e6))],
+)
+def test_cell_inr_compiles_without_a_word(profile, start, minutes, steps):
+    compiled = ours(ROOT / "instructions" / "cell_inr.md", profile, "cell_inr")
+    assert [p.text for p in compiled.problems] == []
+    found = compiled.contract
+    rules = {k.key: k for k in found.keys}
+    assert all(rules[f"inr.{name}"].level == "free" for name in EXPLORABLE)
+    frozen = ("inr.inr_field_name", "inr.inr_type", "inr.inr_gradient_mode", "training.max_minutes", "simulation.speed")
+    assert all(rules[name].level == "frozen" for name in frozen)
+    inr, simulation = found.start["inr"], found.start["simulation"]
+    assert (inr["hidden_dim_inr"], inr["inr_total_steps"], simulation["n_cells"]) == start
+    assert found.start["training"]["max_minutes"] == minutes and found.time_limit == "training.max_minutes"
+    assert (rules["inr.inr_total_steps"].low, rules["inr.inr_total_steps"].high) == steps
+    assert [(s.op, s.value) for s in rules["inr.omega_inr"].steps] == [("+", 5), ("+", -5)]
+    assert [(s.op, s.value) for s in rules["inr.inr_learning_rate"].steps] == [("*", 2), ("*", 0.5)]
+    assert [v.name for v in found.verdicts] == ["Excellent", "Good", "Moderate", "Poor"]
+    assert found.comparison_heading == "Regime Comparison Table" and found.primary.name == "heldout_cells_r2"
+
+
 BETWEEN = (
     "time_step", "recurrent_training", "neural_ODE_training", "recurrent_training_start_epoch", "ode_method",
     "ode_rtol", "ode_atol", "ode_adjoint", "ode_state_clamp",
