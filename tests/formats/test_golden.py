@@ -92,6 +92,18 @@ def test_cell_inr_compiles_without_a_word(profile, start, minutes, steps):
     assert found.comparison_heading == "Regime Comparison Table" and found.primary.name == "heldout_cells_r2"
 
 
+@pytest.mark.parametrize("profile", ["cpu", "full"])
+def test_seed_document_003_compiles_as_its_users_wrote_it(profile):
+    compiled = ours(GOLDEN / "cell_inr.md", profile, "cell_inr")
+    assert [p.text for p in compiled.problems] == []
+    found = compiled.contract
+    assert [k.key for k in found.keys if k.level == "free"] == [f"inr.{name}" for name in EXPLORABLE]
+    poor = {"metric": "training_time_min", "op": "<=", "value": 60.0}
+    assert all(poor in [c.model_dump() for c in v.conditions] for v in found.verdicts[:3])
+    assert (found.primary.name, found.verdicts[3].name) == ("final_r2", "Poor")
+    assert [s.name for s in found.strategies] == ["exploit", "failure-probe", "switch-param"]
+
+
 BETWEEN = (
     "time_step", "recurrent_training", "neural_ODE_training", "recurrent_training_start_epoch", "ode_method",
     "ode_rtol", "ode_atol", "ode_adjoint", "ode_state_clamp",
