@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
+from orchestrator.launch import sandbox
 from tests import real, toy
 from trainers.settings import load_yaml
 
@@ -75,3 +76,16 @@ def test_the_recording_is_named_and_its_warnings_told(explored):
     found = json.loads(file.read_text())
     assert found["source"]["file"] == "mine.npz" and found["ok"]
     assert found["activity"]["n_frames"] == 89
+
+
+@pytest.mark.parametrize("level", ["bwrap", "landlock"])
+def test_training_cannot_open_the_truth_or_the_recording(explored, tmp_path, level):
+    if why := sandbox.why_not(level):
+        pytest.skip(f"{level} does not work on this machine: {why}")
+    said = real.probe(explored[0], tmp_path / "probe", level)
+    assert "FOUND []" in said and "KEYS []" in said and "IMPORTED" not in said, said
+
+
+def test_the_probe_would_tell(explored, tmp_path):
+    found = real.probe(explored[0], tmp_path / "probe", "none").split("FOUND")[1]
+    assert "field_cells.npy" in found and "mine.npz" in found
