@@ -50,7 +50,8 @@ def odd_path(request, tmp_path):
 
 
 MATRICES = ("e2e/test_kills", "e2e/test_slot_kills", "e2e/test_block_kills", "e2e/test_claude_kills",
-            "e2e/test_claude_resume", "e2e/test_code_kills", "e2e/test_hostile_http", "scientist/test_hostile",
+            "e2e/test_claude_resume", "e2e/test_code_kills", "e2e/test_hostile_http", "e2e/test_bad_input",
+            "scientist/test_hostile", "trainers/test_keys",
             "trainers/test_forged", "trainers/test_homeostasis_keys", "trainers/test_stoichiometry_keys")  # fmt: skip
 """Modules of many cases of one kind: `make test` runs one in `EVERY`, `make test-science` the others."""
 EVERY = 8

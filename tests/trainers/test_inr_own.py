@@ -58,7 +58,7 @@ def through(tmp_path, own, file, told=None, **keys):
     return preflight, metrics, run
 
 
-LONG = {"inr_total_steps": 1500, "inr_learning_rate": 2e-3, "hidden_dim_inr": 32, "omega_inr": 5.0}
+LONG = {"inr_total_steps": 500, "inr_learning_rate": 2e-3, "hidden_dim_inr": 32, "omega_inr": 5.0}
 
 
 def test_npz_and_zarr_are_learned_alike(tmp_path, own):

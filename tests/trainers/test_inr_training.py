@@ -1,6 +1,7 @@
 """Training of system `inr`: every key acts, equal seeds are equal, a time limit is kept."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -61,8 +62,6 @@ def test_the_loss_falls_and_equal_seeds_give_equal_losses(regime):
 
 @pytest.mark.parametrize("random_points", [False, True])
 def test_no_withheld_value_is_trained_on(random_points, regime, tmp_path):
-    import shutil
-
     folder = tmp_path / "data"
     shutil.copytree(regime, folder)
     field, kept = np.load(folder / "train" / "field.npy"), np.load(folder / "train" / "kept.npy")
@@ -168,3 +167,16 @@ def test_a_trial_passes_and_its_check_too(tmp_path, regime):
     run = write_order(tmp_path / "trial", regime)
     assert main(["try", str(run)]) == 0
     assert main(["check", str(run), "--data", str(regime)]) == 0
+
+
+@pytest.mark.science
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_training_ends_where_the_plain_one_does(regime, tmp_path):
+    ends = []
+    for name in ("none", "default"):
+        run = write_order(tmp_path / name, regime, inr_compile=name, inr_random_points=True)
+        assert main(["train", str(run)]) == 0
+        assert not (run / "out" / "compiled").exists()
+        with np.load(run / "out" / "estimate.npz") as found:
+            ends.append(found["cells"])
+    assert np.allclose(*ends, rtol=1e-4, atol=1e-5) and np.abs(ends[0]).max() > 0.01

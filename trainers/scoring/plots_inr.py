@@ -61,8 +61,10 @@ def _told(value: float | None) -> str:
 
 def plot_frequencies(estimate: dict[str, Any], truth: Truth, where: str, path: Path) -> None:
     """Draw how many units of the first layer have which frequency in time and in space, beside those of the data."""
-    figure = figure_of(7.6, 3.4, top=0.4)
     frequency = np.abs(estimate["frequencies"])
+    if min(frequency.shape) == 0 or frequency.shape[1] < 2:  # an edited loop may leave others
+        return
+    figure = figure_of(7.6, 3.4, top=0.4)
     active = truth.activity
     duration = active["n_frames"] * float(truth.told["delta_t"])
     remembered = active.get("persistence_time")
