@@ -44,7 +44,7 @@ class TimeLimit:
             fits = rounded_down(step + (self.limit_s - now) / a_step + 1e-6)
             told = f"the largest inr.inr_total_steps that fits is {fits}" if fits else "no number of steps fits"
             raise RefusedError(
-                f"{self.total} gradient steps are expected to take {expected / 60:.3g} min ({1000 * a_step:.3g} ms a "
+                f"{self.total} gradient steps are expected to take {_shown(expected / 60)} min ({1000 * a_step:.3g} ms a "
                 f"step, measured), over the limit of {self.limit_s / 60:g} (training.max_minutes); {told}"
             )
 
@@ -55,3 +55,7 @@ def rounded_down(steps: float) -> int:
         return 0
     unit = 10 ** max(0, int(math.log10(steps)) - 1)
     return int(steps // unit * unit)
+
+
+def _shown(minutes: float) -> str:
+    return f"{minutes:.0f}" if minutes >= 100 else f"{minutes:.3g}"

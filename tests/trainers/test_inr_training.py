@@ -175,7 +175,8 @@ def test_a_compiled_training_ends_where_the_plain_one_does(regime, tmp_path):
     ends = []
     for name in ("none", "default"):
         run = write_order(tmp_path / name, regime, inr_compile=name, inr_random_points=True)
-        assert main(["train", str(run)]) == 0
+        done = subprocess.run([sys.executable, "-m", "trainers", "train", str(run)], capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr.decode()
         assert not (run / "out" / "compiled").exists()
         with np.load(run / "out" / "estimate.npz") as found:
             ends.append(found["cells"])
