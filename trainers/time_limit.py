@@ -43,9 +43,10 @@ class TimeLimit:
         if expected > MARGIN * self.limit_s:
             fits = rounded_down(step + (self.limit_s - now) / a_step + 1e-6)
             told = f"the largest inr.inr_total_steps that fits is {fits}" if fits else "no number of steps fits"
+            a_step_ms = f"{1000 * a_step:.3g} ms a step, measured"
             raise RefusedError(
-                f"{self.total} gradient steps are expected to take {_shown(expected / 60)} min ({1000 * a_step:.3g} ms a "
-                f"step, measured), over the limit of {self.limit_s / 60:g} (training.max_minutes); {told}"
+                f"{self.total} gradient steps are expected to take {_shown(expected / 60)} min ({a_step_ms}), over the "
+                f"limit of {self.limit_s / 60:g} (training.max_minutes); {told}"
             )
 
 
