@@ -11,6 +11,8 @@ told otherwise.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
 import platform
 import statistics
 import tempfile
@@ -72,11 +74,12 @@ def step_seconds(way: dict[str, Any], device: str) -> float:
     inr = {"inr_batch_size": frames, "hidden_dim_inr": width, "inr_total_steps": WARM_UP + STEPS, "omega_inr": 10.0}
     config = read_config("inr", {"inr": inr | way, "training": {"max_minutes": 1e5}})
     x = torch.rand(50, cells, 3)
-    data = PointData(torch.rand(50), x, torch.sin(6 * x), torch.ones(50, cells, dtype=torch.bool), "velocity")
+    data = PointData(torch.rand(50), x, torch.sin(6 * x), torch.ones(50, cells, dtype=torch.bool), ("velocity",))
     inputs = PointInputs({kind: torch.rand(2, 4) for kind in HELD}, torch.rand(2, 4), 1)
     with tempfile.TemporaryDirectory() as folder:
         clock = Clock(Path(folder), device)
-        with compiler(config.inr.inr_compile, Path(folder) / "compiled", "inr.inr_compile"):
+        quiet = contextlib.redirect_stdout(io.StringIO())
+        with quiet, compiler(config.inr.inr_compile, Path(folder) / "compiled", "inr.inr_compile"):
             data_train_inr(config, data, inputs, clock)
     return statistics.median(clock.seconds)
 

@@ -31,8 +31,8 @@ class PointData(NamedTuple):
     """Values (F, N, C), in their own unit."""
     kept: torch.Tensor
     """Which of them may be trained on (F, N)."""
-    name: str
-    """Of the field."""
+    names: tuple[str, ...]
+    """What the field may be called."""
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -59,12 +59,13 @@ def load_points(train: Path, inputs: Path) -> tuple[PointData, PointInputs]:
     try:
         told = json.loads((train / "dataset.json").read_text())
         asked = json.loads((inputs / "inputs.json").read_text())
-        frames, n_frames, name = _array(train / "frames.npy"), int(told["n_frames"]), str(told["field"])
+        frames, n_frames = _array(train / "frames.npy"), int(told["n_frames"])
+        names = tuple(map(str, told["field"]))
         seen_every = int(asked["seen_every"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RefusedError(f"{train} or {inputs} is not complete ({error}); prepare the regime again") from error
     t = torch.from_numpy((frames / n_frames).astype(np.float32))
-    data = PointData(t, *(_tensor(train / f"{part}.npy") for part in ("positions", "field", "kept")), name)
+    data = PointData(t, *(_tensor(train / f"{part}.npy") for part in ("positions", "field", "kept")), names)
     held = {kind: _tensor(inputs / f"points_{kind}.npy") for kind in HELD}
     wanted = PointInputs(held, _tensor(inputs / "slices.npy"), seen_every)
     shapes = {len(data.t), len(data.x), len(data.field), len(data.kept)}

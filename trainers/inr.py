@@ -142,8 +142,9 @@ def data_train_inr(config: Any, data: PointData, inputs: PointInputs, run: Run) 
     Source: reference section 4.3. Deviations: withheld values are left out of the mean; evaluation at the end only.
     """
     inr, training = config.inr, config.training
-    if inr.inr_field_name != data.name:
-        raise RefusedError(f"inr_field_name: the data have the field {data.name!r}, found {inr.inr_field_name!r}")
+    if inr.inr_field_name not in data.names:
+        told = " or ".join(data.names)
+        raise RefusedError(f"inr_field_name: the data have the field {told}, found {inr.inr_field_name!r}")
     torch.manual_seed(training.seed)
     sampler = torch.Generator().manual_seed(training.seed)
     model = new_model(inr, *data.shape[2:]).to(run.device)

@@ -97,7 +97,7 @@ class Inr(Section):
     """The network, and how it is trained."""
 
     inr_field_name: str = key("velocity", "Field that is learned: simulation.field_name, or velocity where that is "
-                              "empty.")  # fmt: skip
+                              "empty or has one component an axis.")  # fmt: skip
     inr_type: Literal["siren"] = key("siren", "Kind of network.")
     inr_gradient_mode: bool = key(
         False, "The field is minus the gradient of a learned potential (as many components as axes)."
@@ -173,10 +173,11 @@ class InrConfig(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         s, learned = self.simulation, self.inr
-        named = s.field_name or "velocity"
+        names = {"velocity", s.field_name or "velocity"}
         told = "points_file" in s.model_fields_set or "field_name" in s.model_fields_set  # a training is not told them
-        if learned.inr_field_name != named and told:
-            raise ValueError(f"inr_field_name: the data have the field {named!r}, found {learned.inr_field_name!r}")
+        if learned.inr_field_name not in names and told:
+            told_names = " or ".join(sorted(names))
+            raise ValueError(f"inr_field_name: the data have the field {told_names}, found {learned.inr_field_name!r}")
         if learned.inr_periodic and not s.box:
             raise ValueError("inr_periodic: the recording has no periodic box (simulation.box is []); set it to false")
         return self

@@ -78,10 +78,11 @@ def test_another_field_is_a_matter_of_config(tmp_path, own):
     for name, components in (("vel", 2), ("F", 4)):
         (tmp_path / name).mkdir()
         told = {"simulation__field_name": name}
-        preflight, metrics, run = through(tmp_path / name, own, "own.npz", told, inr_field_name=name, **LONG)
+        called = "velocity" if name == "vel" else name
+        preflight, metrics, run = through(tmp_path / name, own, "own.npz", told, inr_field_name=called, **LONG)
         assert preflight["activity"]["n_components"] == components and preflight["activity"]["n_frames"] == 90
         assert metrics["heldout_cells_r2"] > 0.9
-        assert f"field_name: {name}" in (run / "results.log").read_text()
+        assert f"field_name: {called}" in (run / "results.log").read_text()
 
 
 def test_a_recording_without_a_box(tmp_path, own):
@@ -97,3 +98,20 @@ def test_a_broken_file_ends_preparation_with_its_sentence_and_leaves_nothing(tmp
                       simulation__points_file=str(own / "own.npz"))  # fmt: skip
     assert main(["prepare", str(spec), str(tmp_path / "data")]) == 13
     assert "set simulation.n_cells: 50" in capsys.readouterr().err and not (tmp_path / "data").exists()
+
+
+def test_a_field_of_four_components_is_no_velocity_and_a_large_one_is_told(tmp_path, own, capsys):
+    told = STATED | {"simulation__points_file": str(own / "own.npz"), "simulation__field_name": "F"}
+    spec = write_spec(tmp_path / "SPEC.yaml", **told)
+    assert main(["prepare", str(spec), str(tmp_path / "data")]) == 0
+    run = write_order(tmp_path / "run", tmp_path / "data", **told)
+    assert main(["train", str(run)]) == 13
+    assert "the data have the field F, found 'velocity'" in capsys.readouterr().err
+    with np.load(own / "own.npz") as arrays:
+        np.savez(tmp_path / "large.npz", X=arrays["X"], L=arrays["L"], v=1e4 * arrays["vel"])
+    told |= {"simulation__points_file": str(tmp_path / "large.npz"), "simulation__field_name": "v"}
+    for name, whiten in (("plain", False), ("whitened", True)):
+        spec = write_spec(tmp_path / f"{name}.yaml", **told, inr_whiten=whiten)
+        assert main(["prepare", str(spec), str(tmp_path / name)]) == 0
+        warnings = json.loads((tmp_path / name / "preflight.json").read_text())["warnings"]
+        assert any("set inr.inr_whiten: true" in w for w in warnings) != whiten

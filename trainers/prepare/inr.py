@@ -35,6 +35,8 @@ SLAB = 0.08
 NULL_SEED = 0
 NULL_MAX = 0.1
 STATIONARY = 0.1
+SIZES = (1e-2, 1e2)
+"""Standard deviations of a field that is learned as it is."""
 DIFFERENCES = 5e-3
 """Relative error of stored velocities against differences of stored positions, which are float32."""
 CHECKED = ("final_r2_strict", *(f"heldout_{kind}_r2" for kind in HELD))
@@ -70,7 +72,7 @@ def make(config: InrConfig, folder: Path) -> dict[str, Any]:
         "activity": active,
         "looked_at": {"training_frames": int(held.kept.any(axis=1).sum())},
         "marks": [],
-        "warnings": [*tracks.warnings, *_warnings(tracks, held, limits)],
+        "warnings": [*tracks.warnings, *_warnings(config, tracks, held, limits)],
     }
 
 
@@ -118,9 +120,16 @@ def _write(folder: Path, s: Points, tracks: Tracks, held: Withheld) -> None:
         arrays[f"truth/slab_{number}.npy"] = shown.astype(np.float32)
     save(folder, arrays)
     told = {"n_frames": n_frames, "n_cells": len(others), "dimension": x.shape[2], "periodic": tracks.box is not None,
-            "n_components": field.shape[2], "delta_t": s.delta_t, "field": s.field_name or "velocity"}  # fmt: skip
+            "n_components": field.shape[2], "delta_t": s.delta_t, "field": _names(s, field.shape[2])}  # fmt: skip
     write_text(folder / "train" / "dataset.json", json.dumps(told, indent=1) + "\n")
     write_text(folder / "inputs" / "inputs.json", json.dumps({"seen_every": seen_every}, indent=1) + "\n")
+
+
+def _names(s: Points, components: int) -> list[str]:
+    """Return what the field may be called: a named array of as many components as axes may be the velocity."""
+    if not s.field_name:
+        return ["velocity"]
+    return [s.field_name, "velocity"] if components == s.dimension else [s.field_name]
 
 
 def _scaled(tracks: Tracks) -> Any:
@@ -247,8 +256,12 @@ def _faults(oracle: dict[str, Any], null: dict[str, Any]) -> str | None:
     return None
 
 
-def _warnings(tracks: Tracks, held: Withheld, limits: dict[str, Any]) -> list[str]:
+def _warnings(config: InrConfig, tracks: Tracks, held: Withheld, limits: dict[str, Any]) -> list[str]:
     found = []
+    size = float(tracks.field.std())
+    if not SIZES[0] < size < SIZES[1] and not config.inr.inr_whiten:
+        found.append(f"the field varies by {size:.2g}: a network starts with values near 1 and takes long from there; "
+                     "set inr.inr_whiten: true")  # fmt: skip
     remembered, length = persistence(tracks.field), len(held.windows[0])
     if remembered is None or length < remembered:
         found.append(f"a withheld stretch has {length} frames, less than the field is remembered by a cell: "
