@@ -1,11 +1,10 @@
 """A tiny regime (10 neurons, 400 frames) and run folders for it."""
 
-import hashlib
-
 import pytest
 import torch
 import yaml
 
+from tests.trainers.runs import write_sealed
 from trainers.prepare.build import prepare
 
 SIMULATION = {
@@ -38,15 +37,7 @@ def write_order(run_dir, data_dir, simulation=None, identity="same", **training)
         "graph_model": GRAPH_MODEL,
         "training": TRAINING | training,
     }
-    order = {
-        "contract": 1, "exploration": "toy", "iteration": 1, "attempt": 1, "system": "signal", "profile": "cpu",
-        "device": "cpu", "threads": 1, "identity": identity, "config": config,
-        "data": {"train": str(data_dir / "train"), "inputs": str(data_dir / "inputs")},
-    }  # fmt: skip
-    text = yaml.safe_dump(order, sort_keys=False)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "run.yaml").write_text(text + f"sha256: {hashlib.sha256(text.encode()).hexdigest()}\n")
-    return run_dir
+    return write_sealed(run_dir, data_dir, "signal", config, identity)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,9 @@
 """A tiny metabolic regime: 12 metabolites of two types, 10 reactions (3 cycles, one reaction empty), 300 frames."""
 
-import hashlib
-
 import torch
 import yaml
 
-from tests.trainers.runs import Notes
+from tests.trainers.runs import Notes, write_sealed
 from trainers.data_metabolism import load_metabolism
 from trainers.homeostasis import data_train_homeostasis, estimates
 from trainers.settings import read_config
@@ -49,15 +47,7 @@ def write_order(run_dir, data_dir, identity="same", **keys):
     """Write a sealed run.yaml and return the run folder."""
     told = sections(**keys)
     told["simulation"] = {k: v for k, v in told["simulation"].items() if k not in HIDDEN}
-    order = {
-        "contract": 1, "exploration": "toy", "iteration": 1, "attempt": 1, "system": "homeostasis", "profile": "cpu",
-        "device": "cpu", "threads": 1, "identity": identity, "config": told,
-        "data": {"train": str(data_dir / "train"), "inputs": str(data_dir / "inputs")},
-    }  # fmt: skip
-    text = yaml.safe_dump(order, sort_keys=False)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "run.yaml").write_text(text + f"sha256: {hashlib.sha256(text.encode()).hexdigest()}\n")
-    return run_dir
+    return write_sealed(run_dir, data_dir, "homeostasis", told, identity)
 
 
 def trained(data_dir, **keys):

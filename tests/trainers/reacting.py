@@ -1,10 +1,8 @@
 """Tiny regimes and orders of system `stoichiometry`, and a run without files."""
 
-import hashlib
-
 import yaml
 
-from tests.trainers.runs import Notes
+from tests.trainers.runs import Notes, write_sealed
 from trainers.settings import read_config
 
 SIMULATION = {"n_metabolites": 8, "n_reactions": 6, "n_frames": 60, "n_runs": 2, "log_k_min": -2.0, "log_k_max": 0.0}
@@ -36,15 +34,7 @@ def write_spec(path, sections=None, **simulation):
 
 def write_order(run_dir, data_dir, identity="same", **keys):
     """Write a sealed run.yaml and return the run folder."""
-    order = {
-        "contract": 1, "exploration": "toy", "iteration": 1, "attempt": 1, "system": "stoichiometry", "profile": "cpu",
-        "device": "cpu", "threads": 1, "identity": identity, "config": config(**keys),
-        "data": {"train": str(data_dir / "train"), "inputs": str(data_dir / "inputs")},
-    }  # fmt: skip
-    text = yaml.safe_dump(order, sort_keys=False)
-    run_dir.mkdir(parents=True, exist_ok=True)
-    (run_dir / "run.yaml").write_text(text + f"sha256: {hashlib.sha256(text.encode()).hexdigest()}\n")
-    return run_dir
+    return write_sealed(run_dir, data_dir, "stoichiometry", config(**keys), identity)
 
 
 class Terms(Notes):

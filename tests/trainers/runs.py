@@ -1,6 +1,9 @@
-"""Tiny trainings in memory: a config, frames, and a run that keeps its loss terms and writes nothing."""
+"""Tiny trainings: sealed orders; in memory a config, frames, and a run that keeps its loss terms and writes nothing."""
+
+import hashlib
 
 import torch
+import yaml
 
 from trainers.data import SignalData, SignalInputs
 from trainers.settings import GraphModel, read_config
@@ -12,6 +15,19 @@ TRAINING = {"seed": 9, "n_epochs": 2, "n_epochs_init": 1, "data_augmentation_loo
             "learning_rate_W_start": 1e-2, "learning_rate_start": 1e-3, "coeff_edge_diff": 20.0}  # fmt: skip
 STEPS = 2
 """Gradient steps of an epoch of `TRAINING`."""
+
+
+def write_sealed(run_dir, data_dir, system, sections, identity="same"):
+    """Write the sealed run.yaml of an order and return the run folder."""
+    order = {
+        "contract": 1, "exploration": "toy", "iteration": 1, "attempt": 1, "system": system, "profile": "cpu",
+        "device": "cpu", "threads": 1, "identity": identity, "config": sections,
+        "data": {"train": str(data_dir / "train"), "inputs": str(data_dir / "inputs")},
+    }  # fmt: skip
+    text = yaml.safe_dump(order, sort_keys=False)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "run.yaml").write_text(text + f"sha256: {hashlib.sha256(text.encode()).hexdigest()}\n")
+    return run_dir
 
 
 def tiny(**keys):
