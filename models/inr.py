@@ -28,7 +28,7 @@ class SirenShape(NamedTuple):
     t_period: float = 1.0
     xy_period: float = 1.0
     periodic: bool = False
-    """Places enter as sines and cosines of one turn of the box."""
+    """Places enter as sines and cosines of one turn of the box; xy_period does not act."""
     gradient_mode: bool = False
     """The field is minus the gradient of a learned potential; needs C = D."""
 
@@ -36,8 +36,8 @@ class SirenShape(NamedTuple):
 class Siren(nn.Module):
     """f(t, x): sin(omega (W x + b)) layer by layer, the last layer linear.
 
-    Weights start as published: U(+-1/n) in the first layer, U(+-sqrt(6/n)/omega) in all others, n inputs, so that every
-    hidden layer sees pre-activations omega (W x + b) of standard deviation 1. Biases start as torch's do.
+    Weights start as published: U(+-1/n) in the first layer, U(+-sqrt(6/n)/omega) in all others, n inputs, so that
+    omega W x has standard deviation 1 in every hidden layer. Biases start as torch's do and come on top.
     """
 
     def __init__(self, shape: SirenShape, precision: str = "float32") -> None:
@@ -63,7 +63,7 @@ class Siren(nn.Module):
         """Return what the first layer sees of times (..., 1) and places (..., D), both scaled to [0, 1)."""
         place = x / self.shape.xy_period
         if self.shape.periodic:
-            turn = 2 * math.pi * place
+            turn = 2 * math.pi * x
             place = torch.cat([torch.sin(turn), torch.cos(turn)], dim=-1)
         return torch.cat([t / self.shape.t_period, place], dim=-1)
 
@@ -89,9 +89,9 @@ class Siren(nn.Module):
     def frequencies(self) -> torch.Tensor:
         """Return the first layer's frequencies (hidden, inputs), radians over the recording (first) or the box.
 
-        A periodic network turns 2 pi times in a box before its first layer: the steepest change of each input counts.
+        The inputs of a periodic network are sines of 2 pi times the place: their steepest change counts.
         """
         weight = self.first.weight * self.scale
-        turn = (2 * math.pi if self.shape.periodic else 1.0) / self.shape.xy_period
+        turn = 2 * math.pi if self.shape.periodic else 1.0 / self.shape.xy_period
         scale = [1.0 / self.shape.t_period, *[turn] * (weight.shape[1] - 1)]
         return weight * torch.tensor(scale, device=weight.device)

@@ -10,4 +10,6 @@ def idle_keys(config: InrConfig) -> dict[str, str]:
     idle = {}
     if config.inr.n_layers_inr == 0:
         idle["inr.inr_precision"] = "n_layers_inr is 0: there is no hidden layer"
+    if config.inr.inr_periodic:
+        idle["inr.inr_xy_period"] = "inr_periodic is true"
     return idle

@@ -31,6 +31,8 @@ CHECKPOINTS = 20
 """Checkpoints of a training."""
 FINAL_RATE = 0.01
 """Last rate of the cosine as a fraction of the first."""
+FREQUENCIES = 256
+"""Quantiles of the first layer's frequencies that an estimate has."""
 WORTH_SHARING = 65536
 """Points of a step times width from which more than one thread is used."""
 PIECE = 65536
@@ -86,10 +88,15 @@ def scales(data: PointData, whiten: bool) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def estimates(fitted: Fitted, inputs: PointInputs) -> dict[str, torch.Tensor]:
-    """Return what is learned so far: the field at the held-out points, and the first layer's frequencies."""
-    return {name: fitted.at(points) for name, points in inputs.held.items()} | {
-        "frequencies": fitted.model.frequencies()
-    }
+    """Return what is learned so far: the field at the held-out points, and quantiles of the first layer's frequencies.
+
+    The first row of the quantiles (2, FREQUENCIES) is of time, the second of space.
+    """
+    frequencies = fitted.model.frequencies().detach().abs().float()
+    at = torch.linspace(0, 1, FREQUENCIES, device=frequencies.device)
+    time, space = (torch.quantile(part.flatten(), at) for part in (frequencies[:, 0], frequencies[:, 1:]))
+    learned = {name: fitted.at(points) for name, points in inputs.held.items()}
+    return learned | {"frequencies": torch.stack([time, space])}
 
 
 def predictions(fitted: Fitted, data: PointData, inputs: PointInputs) -> dict[str, torch.Tensor]:

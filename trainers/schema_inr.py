@@ -21,8 +21,8 @@ INR_METRICS: dict[str, MetricSpec] = {
         "max", "%.4f", "heldout_cells_r2 less the best of mean, nearest trained cell and interpolation between the "
         "eight nearest.",
     ),
-    "final_r2": MetricSpec("max", "%.6f", "Recorded form: Pearson^2 over all values that were trained on; blind to "
-                           "scale and offset."),
+    "final_r2": MetricSpec("max", "%.6f", "Recorded form: Pearson^2 over the values that were trained on (of more than "
+                           "6 million numbers every few frames); blind to scale and offset."),
     "final_r2_strict": MetricSpec("max", "%.6f", "1 - SSE/SST over the same values."),
     "final_mse": MetricSpec("min", "%.6e", "Mean squared error a component over the same values.", (), "",
                             "field^2"),
@@ -32,14 +32,15 @@ INR_METRICS: dict[str, MetricSpec] = {
     "heldout_windows_mse": MetricSpec("min", "%.6e", "The same over withheld stretches of time.", (), "", "field^2"),
     "heldout_frames_mse": MetricSpec("min", "%.6e", "The same over single withheld values.", (), "", "field^2"),
     "final_loss": MetricSpec(
-        "min", "%.4e", "Root mean square error a component in the last tenth of the training.", (), "", "field"
+        "min", "%.4e", "Root mean square error a component in the last tenth of the steps.", (), "", "field"
     ),
     "steps_done": MetricSpec("none", "%d", "Gradient steps taken; fewer than inr_total_steps where time ran out.",
                              (), "", "steps"),
     "n_parameters": MetricSpec("none", "%d", "Weights and biases.", (), "", "parameters"),
-    "training_time_min": MetricSpec("min", "%.2f", "Wall time of the training loop.", ("time_min",), "", "min"),
-    "time_used": MetricSpec("min", "%.4f", "training_time_min over training.max_minutes; above 1 the training was "
-                            "stopped."),
+    "training_time_min": MetricSpec(
+        "min", "%.2f", "Wall time of training, set-up and last predictions included.", ("time_min",), "", "min"
+    ),
+    "time_used": MetricSpec("min", "%.4f", "training_time_min over training.max_minutes; above 1 it took too long."),
     "persistence_time": MetricSpec("none", "%.4f", "Time after which a cell's value has correlation 1/e with itself.",
                                    (), "persistence time", "time"),
 }  # fmt: skip

@@ -8,6 +8,8 @@ from pydantic import model_validator
 
 from trainers.sections import Section, key
 
+MODES_MAX = 20
+"""Correlation lengths of the signal that a box may have."""
 _SIMULATED = "points_file is not set"
 _OWN = "points_file is set"
 _FRAMES = "inr_batch_points is 0"
@@ -85,12 +87,26 @@ class Points(Section):
                 raise ValueError(f"box: a simulation has one side for all axes, found {self.box}")
             if self.box[0] < 2 * self.pair_range or self.box[0] < self.signal_length:
                 raise ValueError("box: expected at least twice pair_range, and signal_length")
+            self._check_steps()
             if self.pair_stiffness * self.delta_t / self.substeps > 0.5:
                 raise ValueError(
                     f"substeps: a step of {self.delta_t / self.substeps:g} is too long for pair_stiffness "
                     f"{self.pair_stiffness:g} (their product may be 0.5); raise substeps or lower delta_t"
                 )
         return self
+
+    def _check_steps(self) -> None:
+        """Raise ValueError where Euler steps are too long, or the signal has more modes than can be summed."""
+        step, side = self.delta_t / self.substeps, self.box[0]
+        told = {"alignment": (self.alignment * step, 0.5), "signal_time": (step / self.signal_time, 0.05),
+                "speed": (self.speed * self.delta_t / side, 0.25)}  # fmt: skip
+        for name, (found, most) in told.items():
+            if found > most:
+                raise ValueError(f"{name}: a step of {step:g} is too long for it ({found:.3g}, at most {most:g}); "
+                                 "raise substeps or lower delta_t")  # fmt: skip
+        if side / self.signal_length > MODES_MAX:
+            raise ValueError(f"signal_length: expected at least box / {MODES_MAX} = {side / MODES_MAX:g}, found "
+                             f"{self.signal_length:g}: the signal would have too many modes")  # fmt: skip
 
 
 class Inr(Section):
@@ -112,7 +128,7 @@ class Inr(Section):
     inr_batch_size: int = key(8, "Frames of a gradient step, each with all its cells.", unit="frames",
                               aliases=("batch", "batch_size"), ge=1, le=4096)  # fmt: skip
     inr_xy_period: float = key(1.0, "Positions, scaled to the box, are divided by it.", aliases=("xy_period",), gt=0.0,
-                               le=1000.0)  # fmt: skip
+                               le=1000.0, acts_when="inr_periodic is false")  # fmt: skip
     inr_t_period: float = key(1.0, "Time, scaled to the recording, is divided by it.", aliases=("t_period",), gt=0.0,
                               le=1000.0)  # fmt: skip
     inr_omega_t: float = key(
@@ -133,7 +149,7 @@ class Inr(Section):
     inr_grad_clip: float = key(1.0, "Largest 2-norm of the gradient, which is scaled down to it; 0 is off.", ge=0.0,
                                le=1e6)  # fmt: skip
     inr_precision: Literal["float32", "bfloat16"] = key(
-        "float32", "Matrix products of the hidden layers in training; the first and the last layer stay float32."
+        "float32", "Matrix products of the hidden layers; the first and the last layer stay float32."
     )
     inr_compile: Literal["none", "default", "reduce-overhead"] = key(
         "none", "torch.compile of a gradient step's forward and backward pass; reduce-overhead also captures CUDA "
@@ -146,8 +162,8 @@ class InrTraining(Section):
 
     seed: int = key(42, "Initial weights and order of points. Another value is a replicate.", ge=0, le=2**31 - 1)
     max_minutes: float = key(
-        60.0, "Longest training. A config that the first steps show to take longer is refused; a training that passes "
-        "it stops, and is scored.",
+        60.0, "Longest training. A config that its first 40 steps show to take more than 1.25 times as long is "
+        "refused; a training that passes it stops, and is scored.",
         unit="min", gt=0.0, le=100000.0,
     )  # fmt: skip
 
@@ -178,6 +194,9 @@ class InrConfig(Section):
         if learned.inr_field_name not in names and told:
             told_names = " or ".join(sorted(names))
             raise ValueError(f"inr_field_name: the data have the field {told_names}, found {learned.inr_field_name!r}")
+        if learned.inr_gradient_mode and (learned.inr_whiten or learned.inr_compile != "none" or len(set(s.box)) > 1):
+            raise ValueError("inr_gradient_mode: does not go with inr_whiten, inr_compile or a box of several sides; "
+                             "set it to false, or those off")  # fmt: skip
         if learned.inr_periodic and not s.box:
             raise ValueError("inr_periodic: the recording has no periodic box (simulation.box is []); set it to false")
         return self

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+import torch
+
 from trainers.errors import RefusedError
 from trainers.run import Run
 
@@ -27,6 +29,8 @@ class TimeLimit:
         Raises:
             RefusedError: the first steps show that all of them take longer. A training that continues is not refused.
         """
+        if step in (WARM_UP, WARM_UP + TIMED) and torch.cuda.is_available():
+            torch.cuda.synchronize()  # steps are launched ahead of their work
         now = self.run.elapsed_s
         if self.first == 0 and step == WARM_UP:
             self._since = now

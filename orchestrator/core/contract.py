@@ -265,8 +265,11 @@ class Contract(Record):
 
     def counted_of(self, mutation: Mutation) -> tuple[Change, ...]:
         """Return the changes of a mutation that count: a budget that only keeps the time limit does not either."""
-        counted = self.counted(mutation.changes)
-        return tuple(c for c in counted if c.key != self.budget) if mutation.fitted else counted
+        return self.counted(self.explored(mutation))
+
+    def explored(self, mutation: Mutation) -> tuple[Change, ...]:
+        """Return the changes of a mutation without a budget that only keeps the time limit."""
+        return tuple(c for c in mutation.changes if not (mutation.fitted and c.key == self.budget))
 
     def clash(self, config: Config) -> tuple[str, ...]:
         """Return the true keys of the first exclusive group of which a config has more than one, () where none is."""

@@ -18,7 +18,7 @@ BUDGET_KEYS = (
     "claude.data_augmentation_loop", "claude.n_epochs", "simulation.n_frames", "simulation.n_neurons",
     "simulation.n_cells", "simulation.substeps", "simulation.delta_t", "inr.inr_total_steps", "training.max_minutes",
 )  # fmt: skip
-"""What a profile may scale, beside widths (`hidden_dim*`): never a hyperparameter that the exploration is about."""
+"""What a profile may scale, beside widths (`hidden_dim*`): the size of the problem, and how long is trained."""
 
 
 NOT_YET = ("keep",)

@@ -171,8 +171,10 @@ def _check_limit(state: State, proposal: Proposal, config: Config) -> None:
     """Raise RefusedError when a changed config is expected to take longer than its time limit."""
     if proposal.mutation.kind != "config":
         return  # what ran before may run again
-    over = pace.over_limit(state, config, state.block_for(proposal), proposal.code)
-    if over is not None:
+    block = state.block_for(proposal)
+    over = pace.over_limit(state, config, block, proposal.code)
+    base = state.base_config(proposal.base, block)
+    if over is not None and not pace.no_longer(state, base, over, block, proposal.code):
         raise RefusedError(f"iteration {proposal.iteration} refused: {over_text(state.contract, over)}")
 
 
@@ -218,7 +220,7 @@ def _check_recombined(state: State, mutation: Mutation) -> None:
 
 def _in_spread(contract: Contract, mutation: Mutation) -> bool:
     """Return whether a mutation is a run of the instruction's initial spread, which may change several keys."""
-    left_out = {k.key for k in contract.keys if k.exempt} | ({contract.budget} if contract.time_limit else set())
+    left_out = {k.key for k in contract.keys if k.exempt} | ({contract.budget} if mutation.fitted else set())
     values = {c.key: canonical(c.new) for c in mutation.changes if c.key not in left_out}
     return any(
         values == {k: canonical(v) for k, v in rule.values.items() if k not in left_out} for rule in contract.spread

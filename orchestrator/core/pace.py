@@ -16,7 +16,7 @@ says so. A config that has not run is taken to be alike where a run recorded the
 keys ("recurrent_training and neural_ODE_training are false") and the config agrees with the run in all keys named.
 
 *A target and a limit* are two things (docs/design/0011). The budget moves to a target from both sides, and beside any
-change. A limit is the config's own (`Contract.time_limit` names the key): the training stops there by itself, and a
+change. A limit is the config's own (`Contract.time_limit` names the key): the training keeps it by itself, and a
 config that is expected to be over it is not proposed; the budget moves down, as far as it has to.
 
 *A run that its limit stopped* tells only that it takes longer: it counts as `TOLERANCE` over, so that budgets go down
@@ -46,8 +46,8 @@ OVER = 1.5
 """Times the target from which a run is called over it."""
 EXACT = 1e-6
 """Relative difference below which minutes are equal."""
-STOPPED = (0.995, 1.05)
-"""Shares of its limit between which a training that it stopped ends: between two looks at the clock."""
+STOPPED = (1.0, 1.05)
+"""Shares of its limit between which a training that it stopped ends: it stops at the first step after the limit."""
 COMPANY = 0.5
 """Runs in flight by which two runs may differ to count as in the same company."""
 METRIC = "training_time_min"
@@ -187,6 +187,15 @@ def over_limit(state: State, config: Config, block: int, code: str | None = None
         after = predicted_min(state, configs.with_values(config, {rule.key: fits}), block, code) or math.inf
         fits = fits if after <= limit * (1 + EXACT) else None  # where it cannot act it fits nothing
     return Over(minutes, limit, reference.iteration, reference.minutes, reference.stopped, fits)
+
+
+def no_longer(state: State, base: Config, over: Over, block: int, code: str | None = None) -> bool:
+    """Return whether a config over its limit is expected to take no longer than the one that it is changed from.
+
+    Where no budget keeps the limit, such a change is as good as what ran before. Arguments: those of `predicted_min`.
+    """
+    before = predicted_min(state, base, block, code)
+    return over.fits is None and before is not None and over.minutes <= before * (1 + EXACT)
 
 
 def only_fits(state: State, base: Config, changes: tuple[Change, ...], block: int, code: str | None = None) -> bool:

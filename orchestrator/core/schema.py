@@ -121,7 +121,7 @@ class SystemSchema(_Open):
     budget: str = ""
     """The one of `cost` that scales the work and nothing else."""
     time_limit: str = ""
-    """Key that holds the longest training in minutes; the training stops there. "" when there is none."""
+    """Key that holds the longest training in minutes; the training keeps it by itself. "" when there is none."""
     exclusive: tuple[tuple[str, ...], ...] = ()
     """Groups of keys of which at most one may be true."""
 

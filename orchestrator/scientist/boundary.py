@@ -325,7 +325,7 @@ def _focus(state: State, block: int) -> tuple[str, tuple[str, ...]]:
         return text, tuple(key for _, key in named)
     trials = {k.key: 0 for k in free}
     for it in state.iterations.values():
-        for change in it.proposal.mutation.changes:
+        for change in state.contract.explored(it.proposal.mutation):
             trials[change.key] = trials.get(change.key, 0) + 1
     order = [*state.contract.order, *trials]
     fewest = tuple(sorted((k.key for k in free), key=lambda k: (trials[k], order.index(k)))[:FOCUS_KEYS])

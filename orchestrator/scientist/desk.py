@@ -173,7 +173,7 @@ class Desk:
         """Mutations of each key that this block has proposed."""
         counted = dict.fromkeys(self.order, 0)
         for proposal in self.proposals:
-            for change in proposal.mutation.changes:
+            for change in self.state.contract.explored(proposal.mutation):
                 counted[change.key] = counted.get(change.key, 0) + 1
         return counted
 
@@ -292,6 +292,8 @@ class Desk:
         config = configs.apply(start, draft.changes)
         over = pace.over_limit(self.state, config, self.block, code)
         if over is None:
+            return draft
+        if pace.no_longer(self.state, start, over, self.block, code):
             return draft
         if rule is None or over.fits is None:
             raise RefusedError(f"iteration {self.iteration} refused: {mutation.over_text(self.state.contract, over)}")

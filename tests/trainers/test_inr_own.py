@@ -115,3 +115,17 @@ def test_a_field_of_four_components_is_no_velocity_and_a_large_one_is_told(tmp_p
         assert main(["prepare", str(spec), str(tmp_path / name)]) == 0
         warnings = json.loads((tmp_path / name / "preflight.json").read_text())["warnings"]
         assert any("set inr.inr_whiten: true" in w for w in warnings) != whiten
+
+
+def test_a_field_that_is_constant_where_it_is_withheld_is_refused_in_a_sentence(tmp_path, capsys):
+    field = np.zeros((60, 10, 1))
+    field[:15] = np.random.default_rng(0).standard_normal((15, 10, 1))
+    x = np.random.default_rng(1).uniform(0, 3, (60, 10, 2))
+    np.savez(tmp_path / "dead.npz", positions=x, c=field)
+    told = {"simulation__points_file": str(tmp_path / "dead.npz"), "simulation__n_cells": 10,
+            "simulation__n_frames": 60, "simulation__dimension": 2, "simulation__delta_t": 1.0,
+            "simulation__box": [3.0], "simulation__field_name": "c"}  # fmt: skip
+    spec = write_spec(tmp_path / "SPEC.yaml", **told, inr_field_name="c")
+    assert main(["prepare", str(spec), str(tmp_path / "data")]) == 0
+    found = json.loads((tmp_path / "data" / "preflight.json").read_text())
+    assert not found["ok"] and "scores None on heldout_" in found["reason"]

@@ -1,9 +1,11 @@
 """What of a recording of points is withheld, and which of it is asked for.
 
 Whole cells (a fifth), whole stretches of time longer than what a cell remembers, and single values of the other cells.
-Positions of withheld cells and of withheld frames are not given either, only those of the points that are asked for, in
-random order and, of one cell, at least half a persistence time apart: nobody need be able to follow a cell through them
-and take differences.
+Positions of withheld cells and of withheld frames are not given either, only those of the points that are asked for.
+Withheld cells are asked for all at once, at few frames that are a persistence time apart, in random order: between two
+such frames a cell goes further than its neighbour is away, so nobody can follow it through them and take differences.
+Of a withheld stretch each cell is asked for once, near its middle; what its known path before and after tells is one of
+the baselines (`path`). A single withheld value of a velocity follows from the known positions beside it.
 
 Axis letters: T frames, N cells, D axes, C components, K points.
 """
@@ -25,6 +27,8 @@ WINDOW_TIMES = 1.05
 ASKED_MAX = 20000
 """Points of a kind that are asked for, at most."""
 LAGS = 200
+MIDDLE = 1 / 5
+"""Part of a withheld stretch, around its middle, from which points are asked for."""
 
 Ints = NDArray[np.int64]
 
@@ -44,15 +48,13 @@ class Withheld(NamedTuple):
 
 def persistence(field: Any) -> int | None:
     """Return frames after which a cell's value has correlation 1/e with itself; None where it never falls so low."""
-    centred = field - field.mean(axis=(0, 1))
+    centred = np.asarray(field, dtype=np.float64)
+    centred = centred - centred.mean(axis=(0, 1))
+    centred /= max(float(np.abs(centred).max()), 1e-300)
     power = float(np.mean(centred**2))
     lags = np.unique(np.geomspace(1, len(field) // 2, LAGS).astype(int))
-    before = 0
-    for lag in lags:
-        if float(np.mean(centred[lag:] * centred[:-lag])) < power / math.e:
-            return int(max(before + 1, lag))
-        before = int(lag)
-    return None
+    low = (int(lag) for lag in lags if float(np.mean(centred[lag:] * centred[:-lag])) < power / math.e)
+    return next(low, None)
 
 
 def windows(n_frames: int, remembered: int | None) -> list[range]:
@@ -77,20 +79,30 @@ def withhold(field: Any, seed: int) -> Withheld:
     single = kept & (rng.random(kept.shape) < VALUES_PART)
     kept &= ~single
     others, outside = np.setdiff1d(np.arange(n_cells), held), np.setdiff1d(np.arange(n_frames), inside)
-    apart = max(1, (remembered or n_frames // 4) // 2)
     asked = {
-        "cells": _spread(outside, held, apart, rng),
-        "windows": _spread(inside, others, min(apart, max(1, len(stretches[0]) // 3)), rng),
+        "cells": _at_once(outside, held, remembered or n_frames // 4, rng),
+        "windows": _once(stretches, others, rng),
         "frames": tuple(np.nonzero(single)),
     }
     return Withheld(held, stretches, kept, {k: _few(*v, rng) for k, v in asked.items()})
 
 
-def _spread(frames: Ints, cells: Ints, apart: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
-    """Return every `apart`-th of the frames for each cell, from a random one on."""
-    starts = rng.integers(0, apart, len(cells))
-    picked = [frames[start::apart] for start in starts]
-    return np.concatenate(picked), np.repeat(cells, [len(p) for p in picked])
+def _at_once(frames: Ints, cells: Ints, apart: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """Return all cells at frames of which no two are nearer than `apart`."""
+    chosen = [int(frames[rng.integers(0, min(apart, len(frames)))])]
+    while len(later := frames[frames >= chosen[-1] + apart]):
+        chosen.append(int(later[0]))
+    return np.repeat(chosen, len(cells)), np.tile(cells, len(chosen))
+
+
+def _once(stretches: list[range], cells: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    """Return each cell once in each stretch, near its middle."""
+    found = []
+    for stretch in stretches:
+        reach = max(1, int(MIDDLE * len(stretch)))
+        first = stretch.start + (len(stretch) - reach) // 2
+        found.append(rng.integers(first, first + reach, len(cells)))
+    return np.concatenate(found), np.tile(cells, len(stretches))
 
 
 def _few(frames: Ints, cells: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:

@@ -11,6 +11,8 @@ import numpy as np
 from trainers.data_points import HELD
 from trainers.errors import RefusedError
 
+FREQUENCIES = 256
+"""Numbers that stand for the first layer's frequencies in time, and as many for those in space."""
 Metrics = dict[str, float | None]
 
 
@@ -75,7 +77,7 @@ def shapes_from(components: int, points: dict[str, int], seen: tuple[int, int],
                 slices: int) -> dict[str, tuple[int | None, ...]]:  # fmt: skip
     """Return the shapes of the final estimate."""
     held: dict[str, tuple[int | None, ...]] = {kind: (k, components) for kind, k in points.items()}
-    return held | {"frequencies": (None, None), "seen": (*seen, components), "slices": (slices, components)}
+    return held | {"frequencies": (2, FREQUENCIES), "seen": (*seen, components), "slices": (slices, components)}
 
 
 def r2(predicted: Any, true: Any) -> float | None:
@@ -100,14 +102,19 @@ def score_seen(seen: Any, truth: Truth) -> Metrics:
     power, across = float(x @ x), float(x @ y)
     spread = float(y @ y)
     return {
-        "final_r2": across**2 / (power * spread) if spread > 0 else 0.0,
+        "final_r2": (across / power) * (across / spread) if spread > 0 and power > 0 else 0.0,
         "final_r2_strict": r2(found, true),
         "final_mse": float(np.mean((found - true) ** 2)),
-        "slope": across / power,
+        "slope": across / power if power > 0 else None,
     }
+
+
+def best_of(scores: dict[str, float | None]) -> float | None:
+    """Return the largest of the scores that are known."""
+    return max((v for v in scores.values() if v is not None), default=None)
 
 
 def beyond(reached: float | None, truth: Truth, kind: str) -> float | None:
     """Return how much a score is above the best baseline of its kind."""
-    known = [v for v in truth.limits["baselines"][kind].values() if v is not None]
-    return None if reached is None or not known else reached - max(known)
+    best = best_of(truth.limits["baselines"][kind])
+    return None if reached is None or best is None else reached - best

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from trainers.data_points import HELD
-from trainers.scoring.fields import Metrics, Truth
+from trainers.scoring.fields import Metrics, Truth, best_of
 from trainers.scoring.plots import DPI, FAINT, LEARNED, TRUE, TYPES, figure_of, save_figure
 
 __all__ = ["DPI", "draw_end", "draw_moment"]
@@ -52,7 +52,7 @@ def plot_comparison(estimate: dict[str, Any], truth: Truth, scores: Metrics, whe
 
 
 def _best(truth: Truth, kind: str) -> float | None:
-    return max((v for v in truth.limits["baselines"][kind].values() if v is not None), default=None)
+    return best_of(truth.limits["baselines"][kind])
 
 
 def _told(value: float | None) -> str:
@@ -61,25 +61,23 @@ def _told(value: float | None) -> str:
 
 def plot_frequencies(estimate: dict[str, Any], truth: Truth, where: str, path: Path) -> None:
     """Draw how many units of the first layer have which frequency in time and in space, beside those of the data."""
-    frequency = np.abs(estimate["frequencies"])
-    if min(frequency.shape) == 0 or frequency.shape[1] < 2:  # an edited loop may leave others
-        return
     figure = figure_of(7.6, 3.4, top=0.4)
     active = truth.activity
     duration = active["n_frames"] * float(truth.told["delta_t"])
     remembered = active.get("persistence_time")
     in_data = (duration / remembered if remembered else None, _per_length(truth))
     for axes, values, known, name in zip(
-        figure.subplots(1, 2, sharey=True), (frequency[:, 0], frequency[:, 1:].ravel()), in_data,
+        figure.subplots(1, 2, sharey=True), np.abs(estimate["frequencies"]), in_data,
         ("time: radians over the recording", "space: radians over the box"), strict=True,
     ):  # fmt: skip
         high = max(float(values.max()), 1.5 * (known or 0.0), 1e-6)
-        axes.hist(values, bins=BINS, range=(0, high), color=LEARNED, alpha=0.8)
+        share = np.full(len(values), 1 / len(values))
+        axes.hist(values, bins=BINS, range=(0, high), weights=share, color=LEARNED, alpha=0.8)
         if known:
             axes.axvline(known, color=TRUE, ls="--", lw=1.0, label="1 / correlation length of the data")
             axes.legend(loc="upper right")
         axes.set(xlabel=name)
-    figure.axes[0].set_ylabel("units of the first layer")
+    figure.axes[0].set_ylabel("part of the first layer")
     figure.suptitle(f"Frequencies omega W of the first layer, {where}", fontsize=10, y=0.98)
     save_figure(figure, path)
 

@@ -132,7 +132,7 @@ class Plans:
         counted = contract.counted_of(Mutation(kind="config", changes=made, fitted=fitted))
         if plan.second is not None or len(counted) <= contract.max_changes:
             return
-        values = {c.key: canonical(c.new) for c in counted if c.key != contract.budget or not contract.time_limit}
+        values = {c.key: canonical(c.new) for c in counted}
         spread = [{k: canonical(v) for k, v in rule.values.items()} for rule in contract.spread]
         if plan.parent == "root" and any(values.items() <= rule.items() for rule in spread):
             return
