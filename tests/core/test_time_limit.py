@@ -191,3 +191,25 @@ def test_a_run_of_the_initial_spread_may_have_another_budget():
     found = driver(41.0, spread=(rule,))
     made = step((WIDTH, 256, 512), (LR, 3e-3, 6e-3), (STEPS, 500_000, 360_000), fitted=True)
     mutation.check(found.state, proposal(found, made))
+
+
+@pytest.mark.parametrize("fields", [{"level": "frozen"}, {"low": 450_000}])
+def test_where_no_budget_keeps_the_limit_what_takes_no_longer_runs_and_what_does_is_refused(fields):
+    found = driver(60.05, **fields)
+    alike, wider = step((LR, 3e-3, 6e-3)), step((WIDTH, 256, 512))
+    assert over(found).fits is None
+    mutation.check(found.state, proposal(found, alike))
+    with pytest.raises(RefusedError, match="over the limit of 60"):
+        mutation.check(found.state, proposal(found, wider))
+
+
+def test_a_run_of_the_initial_spread_may_not_change_the_budget_on_the_way():
+    found = driver(30.0, spread=(SpreadRule(text="faster", values={LR: 6e-3}),))
+    mutation.check(found.state, proposal(found, step((LR, 3e-3, 6e-3))))
+    with pytest.raises(RefusedError, match="2 keys"):
+        mutation.check(found.state, proposal(found, step((LR, 3e-3, 6e-3), (STEPS, 500_000, 900_000))))
+
+
+@pytest.mark.parametrize(("minutes", "stopped"), [(59.8, False), (60.0, True), (60.05, True), (63.5, False)])
+def test_a_training_was_stopped_only_if_it_went_over(minutes, stopped):
+    assert pace.is_stopped(minutes, 60.0) == stopped
