@@ -33,8 +33,9 @@ FINAL_RATE = 0.01
 """Last rate of the cosine as a fraction of the first."""
 FREQUENCIES = 256
 """Quantiles of the first layer's frequencies that an estimate has."""
-WORTH_SHARING = 65536
-"""Points of a step times width from which more than one thread is used."""
+WORTH_SHARING = 2**20
+"""Points of a step times width from which more than one thread is used: in small steps two threads wait for each other
+many times, and a core that has other work, too, makes them ten times slower."""
 PIECE = 65536
 """Points that are evaluated at once where no gradient is wanted."""
 
