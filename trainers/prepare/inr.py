@@ -19,7 +19,7 @@ from trainers.prepare import field_limits
 from trainers.prepare.cells import Cells, minimum_image, walk
 from trainers.prepare.files import save
 from trainers.prepare.tracks import Tracks, read_tracks
-from trainers.prepare.withheld import Withheld, persistence, withhold
+from trainers.prepare.withheld import Withheld, withhold
 from trainers.scoring.fields import Truth, best_of, load_truth, r2, score_estimate, score_seen
 from trainers.settings_inr import InrConfig, Points
 from trainers.yaml_io import write_text
@@ -224,7 +224,7 @@ def _drift(field: Any, kept: Any) -> float:
 
 def _activity(s: Points, tracks: Tracks, held: Withheld) -> dict[str, float | None]:
     n_frames, n_cells, components = tracks.field.shape
-    remembered = persistence(tracks.field)
+    remembered = held.remembered
     rms = float(np.sqrt(np.mean(np.sum(tracks.field.astype(np.float64) ** 2, axis=2))))
     spacing = None
     if tracks.box is not None:
@@ -274,7 +274,7 @@ def _warnings(config: InrConfig, tracks: Tracks, held: Withheld, limits: dict[st
     if not SIZES[0] < size < SIZES[1] and not config.inr.inr_whiten:
         found.append(f"the field has the size {size:.2g}: a network starts near 1 and takes long from there; "
                      "set inr.inr_whiten: true")  # fmt: skip
-    remembered, length = persistence(tracks.field), len(held.windows[0])
+    remembered, length = held.remembered, len(held.windows[0])
     if remembered is None or length < remembered:
         found.append(f"a withheld stretch has {length} frames, less than the field is remembered by a cell: "
                      "heldout_windows_r2 is easier than it should be; record longer")  # fmt: skip

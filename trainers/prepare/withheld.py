@@ -44,6 +44,8 @@ class Withheld(NamedTuple):
     """(T, N) values that training sees."""
     asked: dict[str, tuple[Ints, Ints]]
     """Kind -> frames and cells (K,) of the points that are asked for."""
+    remembered: int | None
+    """Persistence of the field in frames, see `persistence`."""
 
 
 def persistence(field: Any) -> int | None:
@@ -84,7 +86,7 @@ def withhold(field: Any, seed: int) -> Withheld:
         "windows": _once(stretches, others, rng),
         "frames": tuple(np.nonzero(single)),
     }
-    return Withheld(held, stretches, kept, {k: _few(*v, rng) for k, v in asked.items()})
+    return Withheld(held, stretches, kept, {k: _few(*v, rng) for k, v in asked.items()}, remembered)
 
 
 def _at_once(frames: Ints, cells: Ints, apart: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
